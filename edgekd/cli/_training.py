@@ -1,0 +1,77 @@
+"""How training looks in a terminal: a bar for each stage, a line for each epoch, tables at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from edgekd.manifest import StageResult
+
+TITLES = {
+    "teach": "teacher",
+    "scratch": "student from scratch",
+    "distill": "distilled",
+    "meta": "distilled + meta",
+    "student": "float student",
+    "quantize": "INT8 (torch)",
+}
+
+
+class TerminalReporter:
+    """Draws progress with rich; without a terminal it prints a plain line for each epoch."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        columns = (TextColumn("{task.description:<22}"), BarColumn(), TextColumn("{task.fields[status]}"), TimeElapsedColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> TerminalReporter:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def stage(self, name: str, total_steps: int, done_steps: int) -> None:
+        """Start a bar."""
+        self.task = self.progress.add_task(TITLES.get(name, name), total=total_steps, completed=done_steps, status="")
+        if done_steps:
+            self.note(f"{TITLES.get(name, name)}: going on at step {done_steps} of {total_steps}")
+
+    def step(self, images: int) -> None:  # noqa: ARG002 - the bar counts steps
+        """Advance the bar."""
+        if self.task is not None:
+            self.progress.advance(self.task)
+
+    def metrics(self, line: dict[str, Any]) -> None:
+        """Show the last epoch."""
+        accuracy = f"val {100 * line['val_accuracy']:.1f} %  " if line["val_accuracy"] is not None else ""
+        status = f"loss {line['loss']:.3f}  {accuracy}{line['images_per_s']:.0f} images/s"
+        if self.console.is_terminal and self.task is not None:
+            self.progress.update(self.task, status=status)
+        else:
+            self.console.print(f"  {TITLES.get(line['stage'], line['stage'])}  epoch {line['epoch']:g}  {status}", highlight=False)
+
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_stages(console: Console, results: Iterable[StageResult]) -> None:
+    """Print one row for each stage: size and accuracy."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for heading in ("stage", "backbone"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("parameters", "bytes", "1-shot %", "5-shot %"):
+        table.add_column(heading, justify="right")
+    for result in results:
+        cells = {row.shot: f"{100 * row.mean:.2f} ± {100 * row.ci95:.2f}" for row in result.accuracy}
+        sizes = (f"{result.parameters:,}", f"{result.weight_bytes:,}")
+        table.add_row(TITLES.get(result.stage, result.stage), result.backbone, *sizes, cells.get(1, ""), cells.get(5, ""))
+    console.print(table)

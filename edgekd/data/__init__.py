@@ -1,0 +1,8 @@
+"""Image sets as uint8 arrays: the embedded set, readers for real ones, splits and the one preprocessing."""
+
+from __future__ import annotations
+
+from edgekd.data.imageset import SPLITS, ImageSet, Split, Splits
+from edgekd.data.registry import DATASETS, load_split, load_splits
+
+__all__ = ["DATASETS", "SPLITS", "ImageSet", "Split", "Splits", "load_split", "load_splits"]

@@ -1,0 +1,48 @@
+"""Downloads through torchvision, which knows where datasets live and what their checksums are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import DataError
+
+Fill = Callable[[Path], None]
+
+
+def torchvision_download(dataset: str) -> Fill:
+    """Return a function that downloads torchvision's `dataset` (a class name) into a folder."""
+
+    def fill(folder: Path) -> None:
+        datasets = _torchvision().datasets
+        parts = ({"background": True}, {"background": False}) if dataset == "Omniglot" else ({"train": True},)
+        for part in parts:
+            _guarded(dataset, lambda part=part: getattr(datasets, dataset)(str(folder), download=True, **part))
+
+    return fill
+
+
+def archive_download(url: str, md5: str) -> Fill:
+    """Return a function that downloads and unpacks one archive, checked by its MD5, into a folder."""
+
+    def fill(folder: Path) -> None:
+        utils = _torchvision().datasets.utils
+        _guarded(url, lambda: utils.download_and_extract_archive(url, str(folder), md5=md5))
+
+    return fill
+
+
+def _torchvision() -> Any:
+    try:
+        import torchvision
+    except ImportError as error:
+        raise DataError("downloads need torchvision: pip install 'edgekd[train]'") from error
+    return torchvision
+
+
+def _guarded(what: str, download: Callable[[], object]) -> None:
+    try:
+        download()
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"cannot download {what}: {error}") from error

@@ -1,0 +1,131 @@
+"""What a backbone is, the registry of their builders, and the text that names one.
+
+A spec is `name` or `name:argument`; `name-argument` means the same, so `conv4-64` is `conv4:64`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from edgekd.errors import DataError, RecipeError, unknown
+
+MAX_WIDTH = 65_536  # far above any network; a mistyped width must not exhaust the memory
+
+
+class Backbone(nn.Module):
+    """A network from normalized images to embeddings; it knows nothing of labels, classes or distillation.
+
+    `min_size` is the smallest height and width in pixels that leaves something to pool.
+    """
+
+    def __init__(self, body: nn.Module, *, in_channels: int, embedding_dim: int, min_size: int = 1) -> None:
+        super().__init__()
+        self.body = body
+        self.in_channels = in_channels
+        self.embedding_dim = embedding_dim
+        self.min_size = min_size
+        self.spec = ""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (b, in_channels, height, width) to embeddings (b, embedding_dim)."""
+        embedding: Tensor = self.body(images)
+        return embedding
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a builder is asked for; `drop` is the dropout probability, `argument` the text after the name."""
+
+    spec: str
+    argument: str
+    in_channels: int
+    drop: float = 0.0
+    pretrained: bool = False
+
+    def refuse(self, feature: Literal["argument", "drop", "pretrained"]) -> None:
+        """Refuse a feature this backbone does not have.
+
+        Raises:
+            RecipeError: the feature was asked for.
+        """
+        if getattr(self, feature):
+            what = {"argument": f"argument '{self.argument}'", "drop": "dropout", "pretrained": "pretrained weights"}[
+                feature
+            ]
+            raise RecipeError(f"backbone '{self.spec}': there is no {what} for it")
+
+
+Builder = Callable[[Request], Backbone]
+BACKBONES: dict[str, Builder] = {}
+
+
+def register(name: str) -> Callable[[Builder], Builder]:
+    """Make a builder known under `name`."""
+
+    def decorate(builder: Builder) -> Builder:
+        BACKBONES[name] = builder
+        return builder
+
+    return decorate
+
+
+def build_backbone(spec: str, in_channels: int, *, drop: float = 0.0, pretrained: bool = False) -> Backbone:
+    """Build the backbone that `spec` names, for images of `in_channels` channels.
+
+    Raises:
+        RecipeError: an unknown name (with the nearest legal one), or an argument or feature that backbone lacks.
+        ModelError: its pretrained weights cannot be had.
+    """
+    name, argument = _split(spec)
+    if in_channels < 1:
+        raise RecipeError(f"backbone '{spec}': in_channels is {in_channels}; images have at least one channel")
+    if not 0 <= drop < 1:
+        raise RecipeError(f"backbone '{spec}': drop is {drop}; a dropout probability lies in 0 <= drop < 1")
+    backbone = BACKBONES[name](Request(spec, argument, in_channels, drop, pretrained))
+    backbone.spec = spec
+    return backbone
+
+
+def require_input(backbone: Backbone, height: int, width: int, channels: int) -> None:
+    """Refuse images that the backbone cannot take.
+
+    Raises:
+        DataError: too small, or of another number of channels.
+    """
+    if min(height, width) < backbone.min_size:
+        raise DataError(
+            f"images of {height}x{width} are too small for {backbone.spec}, which needs {backbone.min_size} pixels"
+        )
+    if channels != backbone.in_channels:
+        raise DataError(f"images have {channels} channels; {backbone.spec} was built for {backbone.in_channels}")
+
+
+def parse_widths(request: Request, growth: tuple[int, ...]) -> tuple[int, ...]:
+    """Read the channels of each block: "48-64-64-96" as they stand, a single "24" times `growth`.
+
+    Raises:
+        RecipeError: not positive whole numbers, or not one or `len(growth)` of them.
+    """
+    parts = request.argument.split("-")
+    legal = all(part.isdecimal() and 0 < int(part) <= MAX_WIDTH for part in parts)
+    if not legal or len(parts) not in {1, len(growth)}:
+        raise RecipeError(
+            f"backbone '{request.spec}': '{request.argument}' is not one width, nor {len(growth)} joined by '-'; "
+            f"a width is 1 to {MAX_WIDTH} channels"
+        )
+    widths = tuple(map(int, parts))
+    return widths if len(widths) > 1 else tuple(widths[0] * factor for factor in growth)
+
+
+def _split(spec: str) -> tuple[str, str]:
+    if spec in BACKBONES:
+        return spec, ""
+    for separator in ":-":
+        name, found, argument = spec.partition(separator)
+        if name in BACKBONES and found and argument:
+            return name, argument
+    raise RecipeError(unknown("backbone", spec, BACKBONES))

@@ -1,0 +1,82 @@
+"""How large a network is, and which students a hardware profile can hold.
+
+Two counts are in use and differ by the BatchNorm; each is computed here and nowhere else.
+
+trained:  every learned number, BatchNorm scales and shifts included; its running statistics are not learned.
+deployed: BatchNorm is folded, and each convolution and linear layer has its weights and one bias an output channel.
+          Layers of other kinds cannot be folded and count all they have.
+conv4-64 with 3 channels: 113,088 trained, 112,576 deployed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count, takewhile
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from edgekd.distill.backbones.base import Backbone, build_backbone
+from edgekd.errors import ModelError
+
+BIAS_BYTES = 4  # a bias is int32 in every integer scheme here
+WIDTH_STEP = 8  # accelerators process channels in groups of eight or more
+
+
+def trained_parameters(module: nn.Module) -> int:
+    """Count the numbers that training changes."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def deployed_parameters(module: nn.Module) -> int:
+    """Count weights and biases after BatchNorm is folded."""
+    return sum(weights + biases for weights, biases in _deployed_layers(module))
+
+
+def deployed_bytes(module: nn.Module, weight_bits: int = 8) -> int:
+    """Return the bytes of the deployed weights, packed into whole bytes a layer, and of int32 biases."""
+    return sum(-(-weights * weight_bits // 8) + biases * BIAS_BYTES for weights, biases in _deployed_layers(module))
+
+
+def widest_student(family: str, cap: int, in_channels: int) -> str:
+    """Return the spec of the widest `family`, a multiple of 8 wide, with at most `cap` deployed parameters.
+
+    Raises:
+        ModelError: not even the narrowest fits.
+    """
+    fitting = list(
+        takewhile(lambda width: _size(f"{family}-{width}", in_channels) <= cap, count(WIDTH_STEP, WIDTH_STEP))
+    )
+    if not fitting:
+        narrowest = f"{family}-{WIDTH_STEP}"
+        raise ModelError(f"no {family} fits in {cap:,} parameters; {narrowest} has {_size(narrowest, in_channels):,}")
+    return f"{family}-{fitting[-1]}"
+
+
+def require_fit(backbone: Backbone, cap: int | None, profile_name: str) -> None:
+    """Refuse a student with more deployed parameters than the profile holds; a `cap` of None is not known to be any.
+
+    Raises:
+        ModelError: with both numbers, and the widest Conv4 that fits.
+    """
+    size = deployed_parameters(backbone)
+    if cap is None or size <= cap:
+        return
+    excess = f"{backbone.spec} has {size:,} parameters; {profile_name} holds {cap:,}: {size - cap:,} too many"
+    widest = widest_student("conv4", cap, backbone.in_channels)
+    raise ModelError(f"{excess}; {widest} ({_size(widest, backbone.in_channels):,}) fits")
+
+
+def _deployed_layers(module: nn.Module) -> Iterator[tuple[int, int]]:
+    """Yield (weights, biases) of each layer with parameters; what is not a weight is counted with the biases."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            yield layer.weight.numel(), layer.weight.shape[0]
+        elif not isinstance(layer, _BatchNorm):
+            yield 0, sum(parameter.numel() for parameter in layer.parameters(recurse=False))
+
+
+def _size(spec: str, in_channels: int) -> int:
+    with torch.device("meta"):  # shapes alone: no memory, no random numbers
+        return deployed_parameters(build_backbone(spec, in_channels))

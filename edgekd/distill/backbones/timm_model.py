@@ -1,0 +1,57 @@
+"""Any image model of timm, without its classifier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from edgekd.distill.backbones.base import Backbone, Request, register
+from edgekd.distill.backbones.imagenet import ImageNetInput
+from edgekd.errors import ModelError, RecipeError, unknown
+
+
+@register("timm")
+def timm_model(request: Request) -> Backbone:
+    """Build `timm:NAME`, pooled to one vector.
+
+    Source: R. Wightman, PyTorch Image Models, 2019, https://github.com/huggingface/pytorch-image-models.
+    """
+    import timm
+
+    if not timm.is_model(request.argument):
+        raise RecipeError(_no_such_model(request.argument))
+    network = _create(request)
+    body: nn.Module = network
+    if request.pretrained:
+        body = nn.Sequential(ImageNetInput(network.pretrained_cfg["mean"], network.pretrained_cfg["std"]), network)
+    # Some models put a layer between the pooled features and the classifier; what it gives out is the embedding.
+    embedding_dim = int(getattr(network, "head_hidden_size", None) or network.num_features)
+    return Backbone(body, in_channels=request.in_channels, embedding_dim=embedding_dim)
+
+
+def _create(request: Request) -> Any:  # noqa: ANN401 - timm's models share attributes but no class
+    import timm
+
+    if request.pretrained and request.in_channels not in {1, 3}:
+        raise RecipeError(
+            f"backbone '{request.spec}': pretrained weights take 1 or 3 channels, not {request.in_channels}"
+        )
+    in_chans = 3 if request.pretrained else request.in_channels
+    try:
+        return timm.create_model(
+            request.argument, pretrained=request.pretrained, num_classes=0, in_chans=in_chans, drop_rate=request.drop
+        )
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"backbone '{request.spec}' cannot be built: {error}") from error
+
+
+def _no_such_model(name: str) -> str:
+    import difflib
+
+    import timm
+
+    near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
+    return (
+        unknown("timm model", name, near) if near else f"unknown timm model '{name}'; timm.list_models() has them all"
+    )

@@ -1,0 +1,121 @@
+"""What every stage is given, and what every stage does with it: load networks, feed images, validate, finish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.data import Splits
+from edgekd.distill.backbones import build_backbone
+from edgekd.distill.backbones.size import deployed_bytes, deployed_parameters
+from edgekd.distill.batches import TrainingImages, shuffled_rows
+from edgekd.distill.checkpoint import Snapshot, load_snapshot, load_weights, save_snapshot
+from edgekd.distill.embed import measure, validation_score
+from edgekd.distill.engine import Batch, Stage, clear_checkpoint
+from edgekd.distill.seeding import derive_seed
+from edgekd.distill.session import Session
+from edgekd.distill.tasks import Classifier
+from edgekd.errors import DataError, RunError
+from edgekd.manifest import QuantScheme, StageResult
+from edgekd.recipe import Schedule
+from edgekd.run import Run
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage is given."""
+
+    run: Run
+    session: Session
+    splits: Splits
+    scheme: QuantScheme
+
+    @property
+    def bf16(self) -> bool:
+        """Whether validation may run in bf16."""
+        return str(self.session.accelerator.mixed_precision) == "bf16"
+
+    def backbone(self, spec: str, stage: str) -> nn.Module:
+        """Build a backbone whose initial weights depend on the seed and the stage only."""
+        torch.manual_seed(derive_seed(self.run.recipe.seed, stage, "weights"))
+        return build_backbone(spec, self.splits.train.channels)
+
+    def classifier(self, spec: str, stage: str) -> Classifier:
+        """Build a backbone with a new head over the training classes."""
+        backbone = self.backbone(spec, stage)
+        return Classifier(backbone, int(backbone.embedding_dim), self.splits.train.n_classes)  # type: ignore[arg-type]
+
+
+def load_classifier(context: Context, stage: str, spec: str) -> Classifier:
+    """Load the float network that a finished stage wrote."""
+    classifier = context.classifier(spec, stage)
+    load_network(context.run.stage_file(stage), classifier)
+    return classifier
+
+
+def load_network(path: Path, network: nn.Module) -> None:
+    """Load the weights that a stage wrote into `network`.
+
+    Raises:
+        RunError: the file is damaged or holds another architecture.
+    """
+    tensors = load_snapshot(path).part("network")
+    if not tensors:
+        raise RunError(f"{path} holds no network weights; a file that `edgekd distill` wrote is expected")
+    load_weights(network, tensors, path)
+
+
+def supervised(context: Context, stage: str, schedule: Schedule) -> tuple[TrainingImages, Callable[[int], Tensor], int]:
+    """Return the training images, step -> rows, and steps per epoch."""
+    n = len(context.splits.train.images)
+    if n < schedule.batch_size:
+        raise DataError(f"{n} training images are fewer than one batch of {schedule.batch_size}; set a smaller batch_size for stage '{stage}'")
+    images = TrainingImages.load(context.splits.train, context.run.recipe.augment, context.session)
+    return images, shuffled_rows(n, schedule.batch_size, context.run.recipe.seed, stage), n // schedule.batch_size
+
+
+def validated_stage(
+    context: Context, name: str, task: nn.Module, batch: Callable[[int], Batch], schedule: Schedule,
+    steps_per_epoch: int, images_per_step: int, backbone: nn.Module, *, bf16: bool | None = None,
+) -> Stage:
+    """Return a stage that validates `backbone` on episodes of the validation classes."""
+    validation = context.run.recipe.validation
+    use_bf16 = context.bf16 if bf16 is None else bf16
+
+    def validate() -> float:
+        return validation_score(backbone, context.splits.val, validation, bf16=use_bf16)
+
+    return Stage(name, task, batch, schedule, steps_per_epoch, images_per_step, validate, validation.every_epochs)
+
+
+def finish_stage(context: Context, stage: str, file: str, network: nn.Module, spec: str, began: float, values: dict[str, object] | None = None, size: tuple[int, int] | None = None) -> None:
+    """Write the stage's file, measure it on novel classes, record both; other processes wait."""
+    run, session = context.run, context.session
+    if session.is_main:
+        backbone = network.backbone if isinstance(network, Classifier) else network
+        tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
+        save_snapshot(run.folder / file, Snapshot(tensors, {"backbone": spec, **(values or {})}))
+        parameters, weight_bytes = size or (deployed_parameters(backbone), deployed_bytes(backbone, 32))
+        result = StageResult(
+            stage=stage,
+            backbone=spec,
+            parameters=parameters,
+            weight_bytes=weight_bytes,
+            accuracy=measure(backbone, context.splits.test, run.recipe.test, run.recipe.data.spec, None),
+        )
+        run.finish_stage(stage, file, time.monotonic() - began, result)
+        clear_checkpoint(run, stage)
+        session.reporter.note(_summary(result))
+    session.accelerator.wait_for_everyone()
+    if not session.is_main:
+        run.manifest = Run.open(run.folder).manifest
+
+
+def _summary(result: StageResult) -> str:
+    accuracy = ", ".join(f"{row.shot}-shot {100 * row.mean:.1f} +- {100 * row.ci95:.1f} %" for row in result.accuracy)
+    return f"{result.stage}: {result.backbone}, {result.parameters:,} parameters; {accuracy}"

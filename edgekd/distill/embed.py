@@ -1,0 +1,63 @@
+"""Embeddings of a whole image set by a torch backbone, and their few-shot accuracy by the one evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgekd import fewshot
+from edgekd.data import ImageSet
+from edgekd.distill.augment import normalize
+from edgekd.manifest import AccuracyRow
+from edgekd.recipe import Test, Validation
+
+BATCH = 128
+
+
+@torch.no_grad()
+def embed(backbone: nn.Module, images: NDArray[np.uint8], *, bf16: bool = False) -> NDArray[np.float32]:
+    """Map uint8 images (n, height, width, channels) to embeddings (n, d), in evaluation mode, fp32 unless `bf16`."""
+    device = next(backbone.parameters()).device
+    backbone.eval()
+    parts = []
+    for start in range(0, len(images), BATCH):
+        batch = normalize(torch.tensor(images[start : start + BATCH]).to(device))
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            parts.append(backbone(batch).float().cpu())
+    return torch.cat(parts).numpy()
+
+
+def validation_score(backbone: nn.Module, images: ImageSet, validation: Validation, *, bf16: bool) -> float:
+    """Return the mean few-shot accuracy over the validation shots: what the best epoch is chosen by."""
+    embeddings = embed(backbone, images.images, bf16=bf16)
+    way = min(validation.way, images.n_classes)
+    protocols = [fewshot.Protocol(way, shot, validation.query, validation.episodes) for shot in validation.shots]
+    return float(np.mean([fewshot.evaluate(embeddings, images.labels, protocol).mean for protocol in protocols]))
+
+
+def measure(backbone: nn.Module, images: ImageSet, test: Test, spec: str, base_mean: NDArray[np.float32] | None) -> tuple[AccuracyRow, ...]:
+    """Return the accuracy on `images` for each shot of `test`, in fp32, engine "torch"."""
+    embeddings = embed(backbone, images.images)
+    return tuple(_row(embeddings, images, test, shot, spec, base_mean) for shot in test.shots)
+
+
+def _row(
+    embeddings: NDArray[np.float32], images: ImageSet, test: Test, shot: int, spec: str, base_mean: NDArray[np.float32] | None
+) -> AccuracyRow:
+    protocol = fewshot.Protocol(test.way, shot, test.query, test.episodes)
+    found = fewshot.evaluate(embeddings, images.labels, protocol, test.head, base_mean)
+    return AccuracyRow(
+        dataset=spec, split="test", way=found.way, shot=found.shot, query=found.query, episodes=found.episodes,
+        head=found.head, engine="torch", mean=found.mean, ci95=found.ci95,
+    )
+
+
+def mean_embedding(backbone: nn.Module, images: Sequence[ImageSet] | ImageSet) -> NDArray[np.float32]:
+    """Return the mean embedding (d,) of an image set."""
+    sets = [images] if isinstance(images, ImageSet) else list(images)
+    mean: NDArray[np.float32] = np.concatenate([embed(backbone, part.images) for part in sets]).mean(0, dtype=np.float64).astype(np.float32)
+    return mean

@@ -1,0 +1,231 @@
+"""The one training loop: any stage is a task, a source of batches, a schedule and a way to validate."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.distill.checkpoint import Snapshot, load_snapshot, load_weights, save_snapshot
+from edgekd.distill.optimizer import (
+    build_optimizer,
+    learning_rate,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    set_learning_rate,
+)
+from edgekd.distill.seeding import derive_seed
+from edgekd.distill.session import Session, Stopped
+from edgekd.errors import EdgekdError, RunError
+from edgekd.recipe import Schedule
+from edgekd.run import Run
+
+CHECKPOINT_EVERY_S = 60.0
+
+Batch = Mapping[str, Any]
+Loss = tuple[Tensor, dict[str, Tensor]]
+
+
+class TrainingError(EdgekdError):
+    """Training cannot go on: the loss is not a number."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What to train: `task(**batch(step))` returns (loss, its terms).
+
+    `validate` returns the score of the task as it is (higher is better); the weights of the best score are kept.
+    """
+
+    name: str
+    task: nn.Module
+    batch: Callable[[int], Batch]
+    schedule: Schedule
+    steps_per_epoch: int
+    images_per_step: int
+    validate: Callable[[], float] | None = None
+    validate_every_epochs: float = 1.0
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole schedule."""
+        return math.ceil(self.schedule.epochs * self.steps_per_epoch)
+
+
+@dataclass
+class _Progress:
+    """Everything a resumed loop needs beside the weights."""
+
+    step: int = 0
+    best_score: float = -math.inf
+    best: dict[str, Tensor] = field(default_factory=dict)
+    loss_sum: float = 0.0
+    term_sums: dict[str, float] = field(default_factory=dict)
+    window: int = 0
+
+    def add(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+        self.window += 1
+        self.loss_sum += float(loss.detach())
+        for name, value in terms.items():
+            self.term_sums[name] = self.term_sums.get(name, 0.0) + float(value.detach())
+
+    def values(self) -> dict[str, Any]:
+        sums = {"loss_sum": self.loss_sum, "term_sums": self.term_sums, "window": self.window}
+        return {"step": self.step, "best_score": self.best_score, **sums}
+
+
+class _Loop:
+    """One stage in training: weights, optimizer and progress, and how they reach the disk."""
+
+    def __init__(self, stage: Stage, run: Run, session: Session) -> None:
+        self.stage, self.run, self.session = stage, run, session
+        stage.task.to(device=session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(stage.task, stage.schedule)
+        self.progress = _Progress()
+        self.checkpoint = run.folder / f"checkpoint-{stage.name}" / "state.safetensors"
+        self.saved_at = self.window_at = time.monotonic()
+        self.window_images = 0
+
+    def restore(self) -> None:
+        """Continue from the checkpoint where there is one."""
+        if not self.checkpoint.exists():
+            return
+        snapshot = load_snapshot(self.checkpoint)
+        if snapshot.values.get("recipe") != self.run.recipe.sha256:
+            raise RunError(f"{self.checkpoint} belongs to another recipe; delete it to start this stage again")
+        load_weights(self.stage.task, snapshot.part("task"), self.checkpoint)
+        load_optimizer_tensors(self.optimizer, snapshot.part("optimizer"))
+        values = {key: value for key, value in snapshot.values.items() if key != "recipe"}
+        self.progress = _Progress(best=snapshot.part("best"), **values)
+
+    def save(self) -> None:
+        """Write the checkpoint (main process only)."""
+        if not self.session.is_main:
+            return
+        groups = {"task": self.stage.task.state_dict(), "optimizer": optimizer_tensors(self.optimizer), "best": self.progress.best}
+        tensors = {f"{group}/{name}": value for group, part in groups.items() for name, value in part.items()}
+        save_snapshot(self.checkpoint, Snapshot(tensors, {**self.progress.values(), "recipe": self.run.recipe.sha256}))
+        self.saved_at = time.monotonic()
+
+    def close_window(self, epoch: float, lr: float) -> None:
+        """Validate, remember the best weights, write one line of metrics."""
+        progress, stage = self.progress, self.stage
+        elapsed_s = time.monotonic() - self.window_at
+        score = self._validate()
+        line = {
+            "stage": stage.name,
+            "step": progress.step,
+            "epoch": round(epoch, 3),
+            "loss": progress.loss_sum / max(progress.window, 1),
+            "terms": {name: total / max(progress.window, 1) for name, total in progress.term_sums.items()},
+            "lr": lr,
+            "val_accuracy": score,
+            "images_per_s": round(self.window_images / max(elapsed_s, 1e-9), 1),
+        }
+        progress.loss_sum, progress.term_sums, progress.window = 0.0, {}, 0
+        if self.session.is_main:
+            self.run.append_metrics(line)
+            self.session.reporter.metrics(line)
+        self.window_at, self.window_images = time.monotonic(), 0
+
+    def _validate(self) -> float | None:
+        if self.stage.validate is None:
+            return None
+        score = self.session.share(self.stage.validate() if self.session.is_main else 0.0)
+        if score > self.progress.best_score:
+            self.progress.best_score = score
+            self.progress.best = {name: value.detach().clone() for name, value in self.stage.task.state_dict().items()}
+        return score
+
+
+def fit(stage: Stage, run: Run, session: Session) -> float:
+    """Train `stage` to its end, from its checkpoint if there is one, and leave the best weights in `stage.task`.
+
+    Returns the best validation score (NaN without validation). The checkpoint stays until `clear_checkpoint`.
+
+    Raises:
+        Stopped: the deadline came or a signal; everything is saved.
+        TrainingError: the loss is NaN or infinite; the last good checkpoint is kept.
+        RunError: the checkpoint is damaged or another recipe's.
+        StorageError: the disk is full; the last good checkpoint is kept.
+    """
+    loop = _Loop(stage, run, session)
+    loop.restore()
+    if session.is_main:
+        run.drop_metrics_after(stage.name, loop.progress.step)
+        session.reporter.stage(stage.name, stage.total_steps, loop.progress.step)
+    if loop.progress.step < stage.total_steps:
+        _train(loop)
+        session.accelerator.free_memory()
+    if loop.progress.best:
+        stage.task.load_state_dict(loop.progress.best)
+    return loop.progress.best_score if loop.progress.best else math.nan
+
+
+def clear_checkpoint(run: Run, stage: str) -> None:
+    """Delete the checkpoint of a stage whose result is on disk."""
+    folder = run.folder / f"checkpoint-{stage}"
+    (folder / "state.safetensors").unlink(missing_ok=True)
+    if folder.exists():
+        folder.rmdir()
+
+
+def _train(loop: _Loop) -> None:
+    stage, session, progress = loop.stage, loop.session, loop.progress
+    # The task keeps its plain names; `model` is what runs on all processes at the session's precision.
+    model, optimizer = session.accelerator.prepare_model(stage.task), loop.optimizer
+    every = max(1, round(stage.validate_every_epochs * stage.steps_per_epoch))
+    step_s = 0.0
+    while progress.step < stage.total_steps:
+        _stop_if_due(loop, margin_s=3 * step_s + 2.0)
+        began = time.monotonic()
+        epoch = progress.step / stage.steps_per_epoch
+        lr = learning_rate(stage.schedule, epoch)
+        set_learning_rate(optimizer, lr)
+        _step(loop, model, optimizer)
+        step_s = max(0.9 * step_s, time.monotonic() - began)
+        if progress.step % every == 0 or progress.step == stage.total_steps:
+            loop.close_window(progress.step / stage.steps_per_epoch, lr)
+        if time.monotonic() - loop.saved_at > CHECKPOINT_EVERY_S or progress.step == stage.total_steps:
+            loop.save()
+
+
+def _step(loop: _Loop, model: Callable[..., Loss], optimizer: torch.optim.Optimizer) -> None:
+    stage, progress = loop.stage, loop.progress
+    torch.manual_seed(derive_seed(loop.session.seed, stage.name, "step", progress.step))
+    _training_mode(stage.task, freeze_batchnorm=stage.schedule.freeze_batchnorm)
+    loss, terms = model(**stage.batch(progress.step))
+    if not torch.isfinite(loss.detach()):
+        raise TrainingError(
+            f"the loss of stage '{stage.name}' is {float(loss.detach())} at step {progress.step + 1}; "
+            f"the last good checkpoint is kept; try a lower {stage.name}.lr"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loop.session.accelerator.backward(loss)
+    optimizer.step()
+    progress.step += 1
+    progress.add(loss, terms)
+    loop.window_images += stage.images_per_step
+    if loop.session.is_main:
+        loop.session.reporter.step(stage.images_per_step)
+
+
+def _training_mode(task: nn.Module, *, freeze_batchnorm: bool) -> None:
+    task.train()
+    if freeze_batchnorm:
+        for module in task.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def _stop_if_due(loop: _Loop, margin_s: float) -> None:
+    reason = loop.session.deadline.reason(margin_s)
+    if loop.session.share(float(bool(reason))):
+        loop.save()
+        raise Stopped(f"{reason or 'the main process stopped'} in stage '{loop.stage.name}' at step {loop.progress.step} of {loop.stage.total_steps}")

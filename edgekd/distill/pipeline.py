@@ -1,0 +1,138 @@
+"""The whole of `edgekd distill`: resolve the recipe, open the run folder, run each stage that is not done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+
+from edgekd.data import Splits, load_splits
+from edgekd.distill.backbones import build_backbone
+from edgekd.distill.backbones.size import require_fit, widest_student
+from edgekd.distill.context import Context
+from edgekd.distill.embed import mean_embedding
+from edgekd.distill.quantize import require_quantizable
+from edgekd.distill.scheme import resolve_scheme
+from edgekd.distill.session import Session
+from edgekd.distill.stages import STAGES, load_quantized
+from edgekd.errors import DataError
+from edgekd.manifest import DataRef
+from edgekd.profile import HardwareProfile, load_profile
+from edgekd.recipe import Recipe
+from edgekd.run import RUNS_FOLDER, Run, library_versions
+
+LIBRARIES = ("torch", "torchvision", "brevitas", "accelerate", "numpy", "onnx", "onnxruntime")
+
+
+def run_distillation(recipe: Recipe, folder: Path | None, session: Session, *, skip_bad: bool = False) -> Run:
+    """Run every stage of `recipe` that is not done yet, in `folder` (default: one named after data, student and recipe).
+
+    Raises:
+        EdgekdError: the profile, data, recipe or run folder is wrong; the message says what to change.
+        Stopped: the time budget is used up or a signal came; the same call goes on.
+    """
+    profile = load_profile(recipe.profile)
+    splits = load_data(recipe, session, skip_bad=skip_bad)
+    recipe = resolve(recipe, profile, splits)
+    require_enough_classes(recipe, splits)
+    run = open_run(recipe, folder, splits, session)
+    session.reporter.note(f"run folder {run.folder}")
+    with run.locked() if session.is_main else nullcontext(), session.deadline.catching_signals():
+        context = Context(run, session, splits, resolve_scheme(profile, recipe.quantize))
+        for name in stage_names(recipe):
+            if name not in run.manifest.stages:
+                STAGES[name](context)
+        _finish(context)
+    return run
+
+
+def load_data(recipe: Recipe, session: Session, *, skip_bad: bool) -> Splits:
+    """Load the recipe's image sets; the main process first, so that the others find its cache."""
+    data = recipe.data
+    with _main_first(session):
+        return load_splits(
+            data.spec, size=data.size, channels=data.channels, skip_bad=skip_bad, seed=data.seed, notify=session.reporter.note
+        )
+
+
+def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
+    """Put the student's name in the place of `auto` and refuse one that the profile cannot hold.
+
+    Raises:
+        ModelError: the student has too many parameters, or operations that cannot be quantized.
+    """
+    channels, cap = splits.train.channels, profile.params.max
+    spec = recipe.student.backbone
+    if spec == "auto":
+        spec = widest_student("conv4", cap, channels)
+    with torch.random.fork_rng():
+        student = build_backbone(spec, channels)
+    require_fit(student, cap, profile.name)
+    require_quantizable(student, spec)
+    return recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
+
+
+def require_enough_classes(recipe: Recipe, splits: Splits) -> None:
+    """Refuse now what the last stage could not measure.
+
+    Raises:
+        DataError: too few novel classes or images for the test protocol.
+    """
+    test = recipe.test
+    needed = test.query + max(test.shots)
+    counts = [int((splits.test.labels == label).sum()) for label in range(splits.test.n_classes)]
+    if sum(count >= needed for count in counts) < test.way or min(counts) < needed:
+        raise DataError(
+            f"{test.way}-way {max(test.shots)}-shot with {test.query} queries needs {test.way} test classes of {needed} images; "
+            f"{splits.test.name} has {splits.test.n_classes} classes, the smallest with {min(counts)} images; "
+            f"lower test.way, test.shots or test.query, for example --set test.query={max(1, min(counts) - max(test.shots))}"
+        )
+
+
+def stage_names(recipe: Recipe) -> list[str]:
+    """Return the stages that `recipe` asks for, in order."""
+    left_out = {"student" if recipe.meta.enabled else "meta"} | (set() if recipe.baseline.enabled else {"scratch"})
+    return [name for name in STAGES if name not in left_out]
+
+
+def open_run(recipe: Recipe, folder: Path | None, splits: Splits, session: Session) -> Run:
+    """Open the run folder of this recipe, or start it.
+
+    Raises:
+        RunError: the folder belongs to another recipe or other images.
+    """
+    folder = folder or RUNS_FOLDER / default_name(recipe)
+    with _main_first(session):
+        if not (folder / "manifest.json").exists():
+            test = splits.test
+            data = DataRef(
+                spec=recipe.data.spec, split="test", fingerprint=test.fingerprint, n_classes=test.n_classes, novel=splits.novel, seed=recipe.data.seed
+            )
+            return Run.create(folder, recipe, data, library_versions(*LIBRARIES))
+        run = Run.open(folder)
+        run.require_recipe(recipe)
+        run.require_data(splits.test.fingerprint)
+        return run
+
+
+def default_name(recipe: Recipe) -> str:
+    """Return `data-student-hash`: the same recipe finds its run again."""
+    data = recipe.data.spec.partition(":")[0]
+    student = recipe.student.backbone.replace(":", "-").replace("/", "-")
+    return f"{data}-{student}-{recipe.sha256[:8]}"
+
+
+def _finish(context: Context) -> None:
+    run, session = context.run, context.session
+    if not run.manifest.complete and session.is_main:
+        quantized, _ = load_quantized(run, context.splits.train.channels)
+        run.finish(tuple(float(value) for value in mean_embedding(quantized, context.splits.train)))
+    session.accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _main_first(session: Session) -> Iterator[None]:
+    with session.accelerator.main_process_first():
+        yield

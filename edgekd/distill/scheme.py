@@ -1,0 +1,39 @@
+"""Which quantization scheme a hardware profile asks for."""
+
+from __future__ import annotations
+
+from edgekd.errors import ProfileError
+from edgekd.manifest import QuantScheme
+from edgekd.profile import HardwareProfile
+from edgekd.recipe import Quantize
+
+WIDEST_BITS = 8
+
+
+def resolve_scheme(profile: HardwareProfile, settings: Quantize) -> QuantScheme:
+    """Return what the profile says, the recipe's choice of scale, and defaults (INT8, per channel) for what is unknown.
+
+    Raises:
+        ProfileError: the profile allows no bit-width of 8 or less.
+    """
+    weights, activations = profile.weights, profile.activations
+    kinds = {weights.scale, activations.scale} - {None}
+    scale = "power_of_two" if "power_of_two" in kinds else "float"
+    known = {
+        "weight_bits": _widest(weights.bits, "weights.bits", profile),
+        "act_bits": _widest(activations.bits, "activations.bits", profile),
+        "granularity": weights.granularity,
+        "relu_unsigned": activations.relu_unsigned,
+        "scale": scale if settings.scale == "profile" else settings.scale,
+        "method": settings.method,
+    }
+    return QuantScheme.model_validate({key: value for key, value in known.items() if value is not None})
+
+
+def _widest(bits: tuple[int, ...] | None, key: str, profile: HardwareProfile) -> int | None:
+    if bits is None:
+        return None
+    usable = [width for width in bits if width <= WIDEST_BITS]
+    if not usable:
+        raise ProfileError(f"profile {profile.name} allows {key} = {list(bits)}, all above the {WIDEST_BITS} bits that edgekd quantizes to")
+    return max(usable)

@@ -1,0 +1,184 @@
+"""The stages of a run, each a function from what earlier stages left on disk to the next file.
+
+`STAGES` lists them in order; a stage is added by writing its function and its line there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgekd.data import Splits
+from edgekd.distill import quantize
+from edgekd.distill.augment import normalize
+from edgekd.distill.backbones import build_backbone
+from edgekd.distill.batches import TrainingImages, episode_rows
+from edgekd.distill.checkpoint import load_snapshot, load_weights
+from edgekd.distill.context import Context, finish_stage, load_classifier, load_network, supervised, validated_stage
+from edgekd.distill.engine import Batch, Stage, fit
+from edgekd.distill.methods import Dims, Outputs, build_method
+from edgekd.distill.seeding import derive_seed
+from edgekd.distill.tasks import Classifier, DistillTask, EpisodeTask, LabelTask, QuantizeTask
+from edgekd.manifest import QuantScheme
+from edgekd.recipe import Schedule
+from edgekd.run import Run
+
+
+def teach(context: Context) -> None:
+    """Train the teacher on labels, or take the weights the recipe names."""
+    settings = context.run.recipe.teacher
+    classifier = context.classifier(settings.backbone, "teach")
+    if settings.weights:
+        load_network(settings.weights, classifier)
+        classifier.to(context.session.device)
+        finish_stage(context, "teach", "teacher.safetensors", classifier, settings.backbone, time.monotonic())
+        return
+    task = LabelTask(classifier, settings.label_smoothing)
+    _train_on_labels(context, "teach", task, settings, settings.backbone, "teacher.safetensors")
+
+
+def scratch(context: Context) -> None:
+    """Train the student on labels alone, at the distillation's schedule: what distilling is compared with."""
+    recipe = context.run.recipe
+    task = LabelTask(context.classifier(recipe.student.backbone, "student"))
+    _train_on_labels(context, "scratch", task, recipe.distill, recipe.student.backbone, "scratch.safetensors")
+
+
+def distill(context: Context) -> None:
+    """Train the student to follow the teacher."""
+    recipe, session = context.run.recipe, context.session
+    teacher = load_classifier(context, "teach", recipe.teacher.backbone).to(session.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    student = context.classifier(recipe.student.backbone, "student")
+    dims = Dims(_dim(student.backbone), _dim(teacher.backbone), context.splits.train.n_classes)
+    torch.manual_seed(derive_seed(recipe.seed, "distill", "method"))
+    task = DistillTask(student, build_method(recipe.distill.method, dims, recipe.distill.options))
+    images, rows, steps = supervised(context, "distill", recipe.distill)
+
+    def batch(step: int) -> Batch:
+        pixels, labels = images.take(rows(step), "distill", step)
+        with torch.no_grad(), session.accelerator.autocast():
+            taught: Outputs = teacher(pixels)
+        return {"images": pixels, "labels": labels, "teacher": taught}
+
+    stage = validated_stage(context, "distill", task, batch, recipe.distill, steps, recipe.distill.batch_size, student.backbone)
+    _fit_and_finish(context, stage, "distilled.safetensors", student, recipe.student.backbone)
+
+
+def meta(context: Context) -> None:
+    """Fine-tune the distilled student on training episodes."""
+    recipe, session = context.run.recipe, context.session
+    settings = recipe.meta
+    student = load_classifier(context, "distill", recipe.student.backbone)
+    task = EpisodeTask(student.backbone, settings.way, settings.shot, settings.query, settings.temperature)
+    images = TrainingImages.load(context.splits.train, recipe.augment, session)
+    rows = episode_rows(images.labels, settings, recipe.seed, "meta")
+
+    def batch(step: int) -> Batch:
+        return {"images": images.take(rows(step), "meta", step)[0]}
+
+    session.local_slice(settings.batch_size)  # whole episodes go to each process
+    per_step = settings.batch_size * settings.way * (settings.shot + settings.query)
+    stage = validated_stage(context, "meta", task, batch, settings, settings.batches_per_epoch, per_step, student.backbone)
+    _fit_and_finish(context, stage, "student.safetensors", student, recipe.student.backbone)
+
+
+def keep_distilled(context: Context) -> None:
+    """Without fine-tuning on episodes, the distilled student is the float student."""
+    recipe = context.run.recipe
+    student = load_classifier(context, "distill", recipe.student.backbone).to(context.session.device)
+    finish_stage(context, "student", "student.safetensors", student, recipe.student.backbone, time.monotonic())
+
+
+def quantize_student(context: Context) -> None:
+    """Fold BatchNorm, calibrate, and train the quantized student towards the float one's embeddings."""
+    recipe, session = context.run.recipe, context.session
+    settings = recipe.quantize
+    folded = quantize.fold_batchnorm(float_student_of(context.run, context.splits.train.channels))
+    calibration = quantize.calibrate_backbone(folded, calibration_images(context.splits, recipe.quantize.calibration_images, recipe.seed), context.scheme)
+    quantized = quantize.quantize_backbone(folded, context.scheme, calibration)
+    folded.to(session.device)
+    images, rows, steps = supervised(context, "quantize", settings)
+
+    def batch(step: int) -> Batch:
+        pixels, _ = images.take(rows(step), "quantize", step)
+        with torch.no_grad():
+            return {"images": pixels, "target": folded(pixels)}
+
+    # Calibration alone is a schedule of no epochs.
+    schedule = settings if settings.method == "qat" else settings.model_copy(update={"epochs": 0})
+    with quantize.quiet_brevitas():
+        stage = validated_stage(context, "quantize", QuantizeTask(quantized), batch, schedule, steps, settings.batch_size, quantized, bf16=False)
+        began = time.monotonic()
+        fit(stage, context.run, session)
+        values = {"scheme": context.scheme.model_dump(), "calibration": calibration.to_json()}
+        finish_stage(context, "quantize", "student-int8.safetensors", quantized, recipe.student.backbone, began, values, quantize.quantized_size(quantized, context.scheme))
+
+
+def load_quantized(run: Run, in_channels: int) -> tuple[nn.Module, QuantScheme]:
+    """Rebuild the quantized student of a finished run, in evaluation mode on the CPU.
+
+    Raises:
+        RunError: the stage is not finished or its file is damaged.
+    """
+    path = run.stage_file("quantize")
+    snapshot = load_snapshot(path)
+    scheme = QuantScheme.model_validate(snapshot.values["scheme"])
+    folded = quantize.fold_batchnorm(build_backbone(run.recipe.student.backbone, in_channels))
+    quantized = quantize.quantize_backbone(folded, scheme, quantize.Calibration.from_json(snapshot.values["calibration"]))
+    load_weights(quantized, snapshot.part("network"), path)
+    return quantized.eval(), scheme
+
+
+def float_student_of(run: Run, in_channels: int) -> nn.Module:
+    """Load the float student's backbone: fine-tuned on episodes where the recipe asks for it, else as distilled.
+
+    Raises:
+        RunError: the stage is not finished or its file is damaged.
+    """
+    backbone = build_backbone(run.recipe.student.backbone, in_channels)
+    path = run.stage_file("meta" if run.recipe.meta.enabled else "student")
+    network = load_snapshot(path).part("network")
+    prefix = "backbone."
+    load_weights(backbone, {name[len(prefix) :]: value for name, value in network.items() if name.startswith(prefix)}, path)
+    return backbone
+
+
+def calibration_images(splits: Splits, count: int, seed: int) -> Tensor:
+    """Return `count` normalized training images (n, c, h, w), without augmentation, spread over the classes."""
+    rows = np.random.default_rng(seed).permutation(len(splits.train.images))[:count]
+    return normalize(torch.tensor(splits.train.images[np.sort(rows)]))
+
+
+STAGES: dict[str, Callable[[Context], None]] = {
+    "teach": teach,
+    "scratch": scratch,
+    "distill": distill,
+    "meta": meta,
+    "student": keep_distilled,
+    "quantize": quantize_student,
+}
+
+
+def _dim(backbone: nn.Module) -> int:
+    return int(backbone.embedding_dim)  # type: ignore[arg-type]
+
+
+def _train_on_labels(context: Context, name: str, task: LabelTask, schedule: Schedule, spec: str, file: str) -> None:
+    images, rows, steps = supervised(context, name, schedule)
+
+    def batch(step: int) -> Batch:
+        pixels, labels = images.take(rows(step), name, step)
+        return {"images": pixels, "labels": labels}
+
+    stage = validated_stage(context, name, task, batch, schedule, steps, schedule.batch_size, task.classifier.backbone)
+    _fit_and_finish(context, stage, file, task.classifier, spec)
+
+
+def _fit_and_finish(context: Context, stage: Stage, file: str, network: Classifier, spec: str) -> None:
+    began = time.monotonic()
+    fit(stage, context.run, context.session)
+    finish_stage(context, stage.name, file, network, spec, began)

@@ -1,0 +1,96 @@
+"""What a stage minimizes: modules whose forward returns (loss, its terms). Nothing here knows how it is trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgekd.distill.methods import Outputs, WeightedMethods
+
+Loss = tuple[Tensor, dict[str, Tensor]]
+
+
+class Classifier(nn.Module):
+    """A backbone with a linear head over the training classes."""
+
+    def __init__(self, backbone: nn.Module, embedding_dim: int, n_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(embedding_dim, n_classes)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Map images (b, c, h, w) to embeddings (b, d) and logits (b, n_classes), both fp32."""
+        embedding = self.backbone(images)
+        return Outputs(embedding.float(), self.head(embedding).float())
+
+
+class LabelTask(nn.Module):
+    """Cross-entropy with the labels: Classifier-Baseline. Y. Chen et al., Meta-Baseline, ICCV 2021, arXiv 2003.04390."""
+
+    def __init__(self, classifier: Classifier, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.label_smoothing = label_smoothing
+
+    def forward(self, images: Tensor, labels: Tensor) -> Loss:
+        """Return the loss of one batch."""
+        loss = functional.cross_entropy(self.classifier(images).logits, labels, label_smoothing=self.label_smoothing)
+        return loss, {"ce": loss}
+
+
+class DistillTask(nn.Module):
+    """A weighted sum of distillation terms between the student's outputs and the teacher's."""
+
+    def __init__(self, classifier: Classifier, methods: WeightedMethods) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.methods = methods
+
+    def forward(self, images: Tensor, labels: Tensor, teacher: Outputs) -> Loss:
+        """Return the loss of one batch; `teacher` holds the teacher's outputs on the same images."""
+        loss: Loss = self.methods(self.classifier(images), teacher, labels)
+        return loss
+
+
+class EpisodeTask(nn.Module):
+    """Cosine logits between queries and class means, with a learned temperature.
+
+    Y. Chen et al., Meta-Baseline: Exploring Simple Meta-Learning for Few-Shot Learning, ICCV 2021, arXiv 2003.04390.
+    """
+
+    def __init__(self, backbone: nn.Module, way: int, shot: int, query: int, temperature: float) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.way, self.shot, self.query = way, shot, query
+        self.temperature = nn.Parameter(torch.tensor(float(temperature)))
+
+    def forward(self, images: Tensor) -> Loss:
+        """Return the loss of images (episodes * way * (shot + query), c, h, w), class by class within an episode."""
+        embedding = self.backbone(images).float()
+        grouped = embedding.reshape(-1, self.way, self.shot + self.query, embedding.shape[1])
+        prototypes = functional.normalize(grouped[:, :, : self.shot].mean(2), dim=-1)  # (episodes, way, d)
+        queries = functional.normalize(grouped[:, :, self.shot :].flatten(1, 2), dim=-1)  # (episodes, way * query, d)
+        logits = self.temperature * queries @ prototypes.transpose(1, 2)
+        labels = torch.arange(self.way, device=logits.device).repeat_interleave(self.query).repeat(len(logits))
+        loss = functional.cross_entropy(logits.flatten(0, 1), labels)
+        return loss, {"episode_ce": loss}
+
+
+class QuantizeTask(nn.Module):
+    """Quantization-aware training guided by the float student: keep the direction of each embedding.
+
+    The loss is 1 - cos(quantized, float), since nearest-class-mean by cosine sees only directions. Always fp32:
+    quantization grids are finer than bf16.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor, target: Tensor) -> Loss:
+        """Return the loss of one batch; `target` is the float student's embedding (b, d) of the same images."""
+        with torch.autocast(images.device.type, enabled=False):
+            embedding = self.backbone(images.float())
+        loss = (1 - functional.cosine_similarity(embedding, target.float())).mean()
+        return loss, {"cosine_distance": loss}

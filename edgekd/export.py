@@ -1,0 +1,213 @@
+"""From a finished run to the file that ships: INT8 QCDQ ONNX with a manifest inside and golden vectors beside it.
+
+The last place torch appears. What is written is checked first: onnxruntime must give the Brevitas model's integers.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgekd import __version__, passes
+from edgekd.data import ImageSet, Splits, load_splits
+from edgekd.data.preprocess import INPUT_SCALE, to_int8
+from edgekd.distill import quantize
+from edgekd.distill.embed import embed, mean_embedding
+from edgekd.distill.stages import calibration_images, float_student_of, load_quantized
+from edgekd.errors import ModelError, RunError
+from edgekd.files import sha256_bytes, write_bytes
+from edgekd.manifest import Manifest, Preprocessing, QuantScheme, TensorRef
+from edgekd.profile import load_profile
+from edgekd.run import Run, library_versions
+
+OPSET = 17
+IR_VERSION = 10  # onnxruntime reads up to 13, other compilers less
+INPUT, OUTPUT = "pixels", "embedding"
+GOLDEN_IMAGES = 16
+PARITY_IMAGES = 256
+MAX_LSB_FLOAT, MAX_SHARE_FLOAT = 1, 0.01
+PASSES = (passes.fold_weight_clips, passes.integer_input, passes.unsigned_entry, passes.rectify_integers, passes.sink_dequantize, passes.integer_output)
+LIBRARIES = ("torch", "brevitas", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How onnxruntime's integers differ from the Brevitas model's, over `elements` output elements."""
+
+    elements: int
+    differing: int
+    max_lsb: int
+
+    @property
+    def share(self) -> float:
+        """The share of elements that differ, as a fraction."""
+        return self.differing / self.elements
+
+    def __str__(self) -> str:
+        return f"{self.differing} of {self.elements} output elements differ ({100 * self.share:.3f} %), by at most {self.max_lsb} LSB"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export_run` wrote."""
+
+    path: Path
+    golden: Path
+    parity: Parity
+    manifest: Manifest
+    bytes: int
+
+
+def export_run(run: Run, path: Path, *, power_of_two: bool = False, dynamic_batch: bool = False) -> Exported:
+    """Write the quantized student of a finished run to `path`, and `<stem>.golden.npz` beside it.
+
+    With `power_of_two` and a run that has float scales, the float student is quantized anew by calibration alone.
+
+    Raises:
+        RunError: the run is not finished.
+        ModelError: onnxruntime's integers are not the Brevitas model's (more than 1 LSB, or more than 1 % of elements; any
+            difference at all where every scale is a power of two).
+        StorageError: the files cannot be written.
+    """
+    if not run.manifest.complete:
+        raise RunError(f"{run.folder} is not finished; `edgekd distill --run {run.folder}` goes on")
+    splits = _load_data(run)
+    network, scheme, base_mean = _network(run, splits, power_of_two=power_of_two)
+    model = to_integer_onnx(network, splits.test)
+    if dynamic_batch:
+        passes.set_dynamic_batch(model)
+    images = splits.test.images[_evenly(len(splits.test), PARITY_IMAGES)]
+    parity = compare(network, model, images)
+    require_parity(parity, scheme)
+    return _write(run, path, model, network, scheme, base_mean, splits, images[:GOLDEN_IMAGES], parity)
+
+
+def to_integer_onnx(network: nn.Module, images: ImageSet) -> onnx.ModelProto:
+    """Export a quantized network for images of this size: int8 (1, c, h, w) in, int8 (1, d) out."""
+    example = torch.zeros(1, images.channels, images.height, images.width)
+    with quantize.quiet_brevitas(), tempfile.TemporaryDirectory() as folder:
+        from brevitas.export import export_onnx_qcdq
+
+        file = Path(folder) / "model.onnx"
+        export_onnx_qcdq(network, args=example, export_path=str(file), dynamo=False, opset_version=OPSET)
+        model = onnx.load(file)
+    passes.run_to_end(model, *PASSES)
+    passes.drop_unused_constants(model)
+    passes.rename_all(model, INPUT, OUTPUT)
+    model.ir_version = IR_VERSION
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def integer_embeddings(network: nn.Module, scale: float, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the integers (n, d) behind the Brevitas model's embeddings."""
+    return np.rint(embed(network, images).astype(np.float64) / scale).astype(np.int64)
+
+
+def compare(network: nn.Module, model: onnx.ModelProto, images: NDArray[np.uint8]) -> Parity:
+    """Run both on the same images, one at a time as on the device, and count differing output elements."""
+    expected = integer_embeddings(network, passes.tensor_scale(model, OUTPUT), images)
+    found = _run_onnx(model, images).astype(np.int64)
+    difference = np.abs(found - expected)
+    return Parity(difference.size, int((difference > 0).sum()), int(difference.max()))
+
+
+def require_parity(parity: Parity, scheme: QuantScheme) -> None:
+    """Refuse a file that does not compute what was trained.
+
+    Raises:
+        ModelError: with the figures.
+    """
+    exact = scheme.scale == "power_of_two"
+    max_lsb, max_share = (0, 0.0) if exact else (MAX_LSB_FLOAT, MAX_SHARE_FLOAT)
+    if parity.max_lsb > max_lsb or parity.share > max_share:
+        raise ModelError(
+            f"the exported file does not compute what was trained: {parity}; allowed with {scheme.scale} scales: "
+            f"{max_lsb} LSB on {100 * max_share:.0f} % of them"
+        )
+
+
+def _network(run: Run, splits: Splits, *, power_of_two: bool) -> tuple[nn.Module, QuantScheme, NDArray[np.float32]]:
+    network, scheme = load_quantized(run, splits.train.channels)
+    if not power_of_two or scheme.scale == "power_of_two":
+        return network, scheme, np.array(run.manifest.base_mean, dtype=np.float32)
+    scheme = scheme.model_copy(update={"scale": "power_of_two", "method": "ptq"})
+    recipe = run.recipe
+    folded = quantize.fold_batchnorm(float_student_of(run, splits.train.channels))
+    images = calibration_images(splits, recipe.quantize.calibration_images, recipe.seed)
+    network = quantize.quantize_backbone(folded, scheme, quantize.calibrate_backbone(folded, images, scheme)).eval()
+    return network, scheme, mean_embedding(network, splits.train)
+
+
+def _load_data(run: Run) -> Splits:
+    data = run.recipe.data
+    splits = load_splits(data.spec, size=data.size, channels=data.channels, seed=data.seed)
+    run.require_data(splits.test.fingerprint)
+    return splits
+
+
+def _write(
+    run: Run, path: Path, model: onnx.ModelProto, network: nn.Module, scheme: QuantScheme, base_mean: NDArray[np.float32],
+    splits: Splits, golden_images: NDArray[np.uint8], parity: Parity,
+) -> Exported:
+    scale = passes.tensor_scale(model, OUTPUT)
+    golden_path = path.with_name(f"{path.stem}.golden.npz")
+    golden = _npz(pixels=to_int8(golden_images), embedding=integer_embeddings(network, scale, golden_images).astype(_embedding_dtype(scheme)))
+    manifest = Manifest(
+        edgekd=__version__,
+        versions=library_versions(*LIBRARIES),
+        profile=run.recipe.profile,
+        profile_sha256=load_profile(run.recipe.profile).sha256,
+        data=run.manifest.data,
+        preprocessing=Preprocessing(height=splits.test.height, width=splits.test.width, channels=splits.test.channels),
+        quantization=scheme,
+        input=TensorRef(name=INPUT, dtype="int8", scale=INPUT_SCALE),
+        output=TensorRef(name=OUTPUT, dtype=_embedding_dtype(scheme), scale=scale),
+        base_mean=tuple(float(value) for value in base_mean),
+        lineage=tuple(record.result for record in run.manifest.stages.values()),
+        weights_sha256=_weights_sha256(model),
+        golden_sha256=sha256_bytes(golden),
+    )
+    passes.stamp(model, manifest.to_metadata(), __version__, IR_VERSION)
+    content = model.SerializeToString()
+    write_bytes(golden_path, golden)
+    write_bytes(path, content)
+    return Exported(path, golden_path, parity, manifest, len(content))
+
+
+def _run_onnx(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.integer]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    pixels = to_int8(images)
+    return np.concatenate([session.run(None, {INPUT: pixels[row : row + 1]})[0] for row in range(len(pixels))])
+
+
+def _embedding_dtype(scheme: QuantScheme) -> str:
+    return "uint8" if scheme.relu_unsigned else "int8"
+
+
+def _evenly(n: int, count: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, n - 1, min(n, count)).astype(np.int64))
+
+
+def _npz(**arrays: NDArray[np.generic]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _weights_sha256(model: onnx.ModelProto) -> str:
+    """SHA-256 over every initializer in file order: its name, shape and bytes."""
+    parts = [f"{t.name}{list(t.dims)}".encode() + onnx.numpy_helper.to_array(t).tobytes() for t in model.graph.initializer]
+    return sha256_bytes(b"".join(parts))

@@ -1,0 +1,66 @@
+"""Files that are either whole or absent: atomic writes and content hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from edgekd.errors import StorageError
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to disk and rename it into place.
+
+    A process killed at any instant leaves the old file or the new one, never a part of one.
+
+    Raises:
+        StorageError: the disk is full, the folder is not writable or the path cannot exist.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically.
+
+    Raises:
+        StorageError: as `write_atomic`.
+    """
+    write_atomic(path, lambda temporary: _write_all(temporary, data))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path` atomically.
+
+    Raises:
+        StorageError: as `write_atomic`.
+    """
+    write_bytes(path, text.encode())
+
+
+def _write_all(path: Path, data: bytes) -> None:
+    path.write_bytes(data)

@@ -1,0 +1,82 @@
+"""Where hardware profiles lie, and how one extends another: TOML files to one merged tree, before any schema."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import ProfileError, unknown
+
+WHEEL_FOLDER = Path(__file__).parent / "_hw_profiles"
+CHECKOUT_FOLDER = Path(__file__).parent.parent / "hw_profiles"
+
+Tree = dict[str, Any]
+
+
+def profile_names() -> list[str]:
+    """Return the names of the profiles that come with edgekd, sorted."""
+    return sorted(path.stem for path in _shipped().glob("*.toml"))
+
+
+def locate(name_or_path: str, beside: Path | None = None) -> Path:
+    """Return the file of a profile: a path has a suffix or a slash, a bare name is looked for `beside` and among ours.
+
+    Raises:
+        ProfileError: no profile of that name (with the nearest one).
+    """
+    if name_or_path.endswith(".toml") or "/" in name_or_path:
+        return (beside or Path()) / name_or_path
+    for folder in (beside, _shipped()):
+        if folder and (path := folder / f"{name_or_path}.toml").is_file():
+            return path
+    raise ProfileError(f"{unknown('profile', name_or_path, profile_names())}; or give the path of a TOML file")
+
+
+def read_extended(path: Path, above: tuple[Path, ...] = ()) -> tuple[Tree, bytes]:
+    """Return a profile merged over those it extends, and all bytes read; `above` are the profiles that led here.
+
+    Raises:
+        ProfileError: a file is missing or not TOML, or `extends` leads back to itself.
+    """
+    if path.resolve() in above:
+        chain = " -> ".join(step.name for step in (*above, path))
+        raise ProfileError(f"profile {path}: key 'extends' leads back to itself: {chain}")
+    tree, content = _read_toml(path)
+    parent = tree.get("extends")
+    if not isinstance(parent, str):  # absent, or of a wrong type: the schema will say so
+        return tree, content
+    base, base_content = read_extended(_parent_path(path, parent), (*above, path.resolve()))
+    return _merge(base, tree), content + base_content
+
+
+def _shipped() -> Path:
+    return WHEEL_FOLDER if WHEEL_FOLDER.is_dir() else CHECKOUT_FOLDER
+
+
+def _parent_path(path: Path, parent: str) -> Path:
+    try:
+        return locate(parent, path.parent)
+    except ProfileError as error:
+        raise ProfileError(f"profile {path}: key 'extends': {error}") from error
+
+
+def _read_toml(path: Path) -> tuple[Tree, bytes]:
+    try:
+        content = path.read_bytes()
+        return tomllib.loads(content.decode()), content
+    except FileNotFoundError:
+        raise ProfileError(f"no profile at {path}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ProfileError(f"profile {path} is not a readable TOML file: {error}") from error
+
+
+def _merge(base: Tree, own: Tree) -> Tree:
+    """Sections are merged key by key, sources are added (own first), any other value is replaced."""
+    merged = base | own
+    for key, value in own.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            merged[key] = _merge(base[key], value)
+    if isinstance(own.get("sources"), list) and isinstance(base.get("sources"), list):
+        merged["sources"] = own["sources"] + base["sources"]
+    return merged

@@ -1,0 +1,246 @@
+"""Recipe: everything that decides what `distill` does, as frozen values read from TOML."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgekd.errors import RecipeError
+from edgekd.files import sha256_bytes
+from edgekd.schema import explain
+
+# The second attempt of the seed study: CE + a1 KL + a2 MSE with error calibration (Zhou et al., Sensors 24(6), 2024).
+DEFAULT_METHOD = "ce + 0.3 kd + 0.5 calibrated_mse"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Frozen):
+    """Which images: `NAME`, `NAME:PATH` or `folder:PATH`; `size` and `channels` convert them, absent keeps their own."""
+
+    spec: str = "glyphs"
+    size: int | None = Field(default=None, ge=8, le=1024)
+    channels: Literal[1, 3] | None = None
+    seed: int = 0
+
+
+class Augment(_Frozen):
+    """Random changes of training images, drawn anew for each image; 0 or 1 switches one off."""
+
+    pad_fraction: float = Field(default=0.1, ge=0, le=0.5)
+    scale_range: tuple[float, float] = (1.0, 1.0)
+    flip: bool = False
+    rotation_degrees: float = Field(default=0.0, ge=0, le=180)
+    brightness: float = Field(default=0.2, ge=0, le=1)
+    contrast: float = Field(default=0.2, ge=0, le=1)
+    saturation: float = Field(default=0.2, ge=0, le=1)
+
+
+class Schedule(_Frozen):
+    """SGD with momentum; learning rate by `schedule`, after a linear warm-up. One epoch sees each training image once."""
+
+    epochs: float = Field(default=10, ge=0, le=100_000)
+    batch_size: int = Field(default=64, ge=1)
+    lr: float = Field(default=0.05, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(default=5e-4, ge=0)
+    schedule: Literal["cosine", "step"] = "cosine"
+    milestones: tuple[float, ...] = ()
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    warmup_epochs: float = Field(default=0.5, ge=0)
+    freeze_batchnorm: bool = False
+
+
+class Teacher(Schedule):
+    """The network that teaches; with `weights` (a safetensors file) it is loaded instead of trained."""
+
+    backbone: str = "resnet12:24"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    weights: Path | None = None
+
+
+class Student(_Frozen):
+    """`auto` takes the widest Conv4 that the profile's parameter cap allows."""
+
+    backbone: str = "auto"
+
+
+class Baseline(_Frozen):
+    """Train the same student on labels alone, at the same schedule, so that the gain of distilling is seen."""
+
+    enabled: bool = True
+
+
+class Distill(Schedule):
+    """`method` is a weighted sum of terms (`edgekd.distill.methods`); `options` are theirs, by name."""
+
+    method: str = DEFAULT_METHOD
+    options: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+
+class Meta(Schedule):
+    """Meta-Baseline: episodes with cosine logits. Y. Chen et al., Meta-Baseline, ICCV 2021, arXiv 2003.04390.
+
+    `batch_size` counts episodes; an epoch is `batches_per_epoch` of them.
+    """
+
+    enabled: bool = True
+    epochs: float = Field(default=2, ge=0)
+    batch_size: int = Field(default=4, ge=1)
+    batches_per_epoch: int = Field(default=50, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    nesterov: bool = False
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    way: int = Field(default=5, ge=2)
+    shot: int = Field(default=1, ge=1)
+    query: int = Field(default=15, ge=1)
+    temperature: float = Field(default=10.0, gt=0)
+
+
+class Quantize(Schedule):
+    """Quantization-aware training guided by the float student, or calibration alone (`ptq`).
+
+    `scale` = "profile" follows the hardware profile; "power_of_two" and "float" override it.
+    """
+
+    method: Literal["qat", "ptq"] = "qat"
+    epochs: float = Field(default=1, ge=0)
+    lr: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    calibration_images: int = Field(default=512, ge=1)
+    scale: Literal["profile", "float", "power_of_two"] = "profile"
+
+
+class Validation(_Frozen):
+    """The best epoch is the one with the highest mean of 1- and 5-shot accuracy on validation episodes."""
+
+    way: int = Field(default=5, ge=2)
+    shots: tuple[int, ...] = (1, 5)
+    query: int = Field(default=15, ge=1)
+    episodes: int = Field(default=500, ge=2)
+    every_epochs: float = Field(default=1.0, gt=0)
+
+
+class Test(_Frozen):
+    """How each stage is measured on novel classes at the end."""
+
+    way: int = Field(default=5, ge=2)
+    shots: tuple[int, ...] = (1, 5)
+    query: int = Field(default=15, ge=1)
+    episodes: int = Field(default=10_000, ge=2)
+    head: str = "cosine"
+
+
+class Recipe(_Frozen):
+    """All choices of one run."""
+
+    seed: int = 0
+    profile: str = "tu_accel_150k"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    data: Data = Data()
+    augment: Augment = Augment()
+    teacher: Teacher = Teacher()
+    student: Student = Student()
+    baseline: Baseline = Baseline()
+    distill: Distill = Distill()
+    meta: Meta = Meta()
+    quantize: Quantize = Quantize()
+    validation: Validation = Validation()
+    test: Test = Test()
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 over the canonical JSON of every key."""
+        return sha256_bytes(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
+
+
+def load_recipe(path: Path | None, assignments: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file (or take the defaults) and apply `key.path=value` assignments, values in TOML syntax.
+
+    Raises:
+        RecipeError: no such file, not TOML, an unknown key (with the nearest legal one) or an impossible value.
+    """
+    tree = _read_toml(path) if path else {}
+    for assignment in assignments:
+        _assign(tree, assignment)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(explain(Recipe, error, f"recipe {path}" if path else "recipe")) from error
+
+
+def differing_keys(a: Recipe, b: Recipe) -> list[str]:
+    """Return the dotted keys in which two recipes differ, sorted."""
+    flat_a, flat_b = _flatten(a.model_dump(mode="json")), _flatten(b.model_dump(mode="json"))
+    return sorted(key for key in flat_a.keys() | flat_b.keys() if flat_a.get(key) != flat_b.get(key))
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Return the recipe as TOML text, every key spelled out, absent values left out."""
+    top = [(key, value) for key, value in recipe.model_dump(mode="json").items() if value is not None]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in top if not isinstance(value, dict)]
+    for name, section in top:
+        if isinstance(section, dict):
+            lines += ["", *_toml_section(name, section)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_section(name: str, section: dict[str, Any]) -> list[str]:
+    plain = [
+        f"{key} = {json.dumps(value)}"
+        for key, value in section.items()
+        if value is not None and not isinstance(value, dict)
+    ]
+    nested = [(key, value) for key, value in section.items() if isinstance(value, dict)]
+    lines = [f"[{name}]", *plain]
+    for key, value in nested:
+        if value:
+            lines += ["", *_toml_section(f"{name}.{key}", value)]
+    return lines
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise RecipeError(f"no recipe at {path}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path} is not a readable TOML file: {error}") from error
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    key, separator, text = assignment.partition("=")
+    if not separator or not key.strip():
+        raise RecipeError(f"'{assignment}' is not key=value, for example distill.epochs=30")
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise RecipeError(f"'{assignment}': {parent} is a value, not a section")
+    tree[leaf] = _toml_value(text.strip())
+
+
+def _toml_value(text: str) -> Any:  # noqa: ANN401 - a TOML value is any of TOML's types
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is a string, as shells strip quotes
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

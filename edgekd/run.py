@@ -1,0 +1,214 @@
+"""A run folder: the resolved recipe, what each stage made, and every number on the way.
+
+    runs/<name>/  recipe.toml  manifest.json  metrics.jsonl  *.safetensors  checkpoint-<stage>/  report.html
+
+Each file is written atomically or appended to in whole lines, so that a run killed at any instant can go on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgekd import __version__
+from edgekd.errors import RunError, StorageError
+from edgekd.files import sha256_file, write_text
+from edgekd.manifest import DataRef, StageResult
+from edgekd.recipe import Recipe, differing_keys, load_recipe, to_toml
+
+RUNS_FOLDER = Path("runs")
+
+
+class StageRecord(BaseModel):
+    """A finished stage: the file it made (relative to the run folder), its SHA-256, seconds spent, size and accuracy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    sha256: str
+    seconds: float
+    result: StageResult
+
+
+class RunManifest(BaseModel):
+    """What a run folder is about; rewritten whole at the end of each stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    edgekd: str = __version__
+    recipe_sha256: str
+    seed: int
+    versions: dict[str, str]
+    data: DataRef
+    base_mean: tuple[float, ...] = ()
+    stages: dict[str, StageRecord] = {}
+    complete: bool = False
+
+
+class Run:
+    """One run folder, open for reading; `create` or `resume` opens it for training."""
+
+    def __init__(self, folder: Path, recipe: Recipe, manifest: RunManifest) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self.manifest = manifest
+
+    @property
+    def metrics_path(self) -> Path:
+        """The file of one JSON object a line."""
+        return self.folder / "metrics.jsonl"
+
+    @classmethod
+    def create(cls, folder: Path, recipe: Recipe, data: DataRef, versions: Mapping[str, str]) -> Run:
+        """Start a run in a new folder.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        manifest = RunManifest(recipe_sha256=recipe.sha256, seed=recipe.seed, versions=dict(versions), data=data)
+        run = cls(folder, recipe, manifest)
+        write_text(folder / "recipe.toml", to_toml(recipe))
+        run._save()
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Open an existing run folder.
+
+        Raises:
+            RunError: not a run folder, or its manifest or recipe is damaged.
+        """
+        path = folder / "manifest.json"
+        try:
+            manifest = RunManifest.model_validate_json(path.read_text())
+        except FileNotFoundError:
+            raise RunError(f"{folder} is not a run folder (no manifest.json); `edgekd distill` makes one") from None
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        return cls(folder, load_recipe(folder / "recipe.toml"), manifest)
+
+    def require_recipe(self, recipe: Recipe) -> None:
+        """Refuse to go on with another recipe.
+
+        Raises:
+            RunError: naming the keys that differ.
+        """
+        keys = differing_keys(self.recipe, recipe)
+        if keys:
+            raise RunError(
+                f"{self.folder} was made with another recipe: {', '.join(keys)} differ; choose another --run folder"
+            )
+
+    def require_data(self, fingerprint: str) -> None:
+        """Refuse to go on with other images.
+
+        Raises:
+            RunError: the test split is not the one that the run began with.
+        """
+        if fingerprint != self.manifest.data.fingerprint:
+            raise RunError(f"{self.folder} was made with other images of {self.manifest.data.spec}; choose another --run folder")
+
+    def finish_stage(self, stage: str, file: str, seconds: float, result: StageResult) -> None:
+        """Record that `stage` is done and which file holds its weights."""
+        record = StageRecord(file=file, sha256=sha256_file(self.folder / file), seconds=seconds, result=result)
+        self._update(stages={**self.manifest.stages, stage: record})
+
+    def finish(self, base_mean: tuple[float, ...]) -> None:
+        """Mark the run complete; `base_mean` is the deployed student's mean embedding of the training classes."""
+        self._update(base_mean=base_mean, complete=True)
+
+    def stage_file(self, stage: str) -> Path:
+        """Return the weights of a finished stage.
+
+        Raises:
+            RunError: the stage is not finished, or its file is missing or not the one recorded.
+        """
+        record = self.manifest.stages.get(stage)
+        if record is None:
+            raise RunError(
+                f"{self.folder} has no finished stage '{stage}'; run `edgekd distill --run {self.folder}` to go on"
+            )
+        path = self.folder / record.file
+        if not path.is_file() or sha256_file(path) != record.sha256:
+            raise RunError(
+                f"{path} is missing or not the file that stage '{stage}' wrote; delete {self.folder} and train again"
+            )
+        return path
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl.
+
+        Raises:
+            StorageError: the disk is full or the folder is not writable.
+        """
+        try:
+            with self.metrics_path.open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise StorageError(f"cannot write {self.metrics_path}: {error.strerror}") from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read every metrics line; a last line cut off by a crash is left out."""
+        if not self.metrics_path.exists():
+            return []
+        lines = self.metrics_path.read_text().split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def drop_metrics_after(self, stage: str, step: int) -> None:
+        """Forget the lines of `stage` beyond `step`: they are about to be made again."""
+        kept = [line for line in self.metrics() if line["stage"] != stage or line["step"] <= step]
+        write_text(self.metrics_path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one process.
+
+        Raises:
+            RunError: another process is training in it.
+        """
+        with (self.folder / "lock").open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"another process is training in {self.folder}") from None
+            yield
+
+    def _update(self, **changes: Any) -> None:  # noqa: ANN401 - fields of RunManifest
+        self.manifest = self.manifest.model_copy(update=changes)
+        self._save()
+
+    def _save(self) -> None:
+        write_text(self.folder / "manifest.json", self.manifest.model_dump_json(indent=1) + "\n")
+
+
+def latest_run(root: Path = RUNS_FOLDER) -> Run:
+    """Return the run under `root` whose manifest changed last.
+
+    Raises:
+        RunError: there is none.
+    """
+    manifests = sorted(root.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+    if not manifests:
+        raise RunError(f"no run under {root.absolute()}; run `edgekd distill` first, or name one with --run")
+    return Run.open(manifests[-1].parent)
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """Return the installed version of each named distribution, without importing any; absent ones are left out."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found | {"python": ".".join(str(part) for part in sys.version_info[:3])}

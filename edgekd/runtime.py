@@ -1,0 +1,215 @@
+"""Run an exported student without torch: embed images, enroll classes from a few of them, classify new ones.
+
+embedder = Embedder("model.onnx")
+prototypes = embedder.enroll(few_images, ["cup", "cup", "key", "key"])
+embedder.classify(more_images, prototypes).names
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.data.preprocess import to_float, to_int8
+from edgekd.errors import DataError, ModelError, UsageError, unknown
+from edgekd.files import sha256_file
+from edgekd.heads import Head, find_head
+from edgekd.manifest import Manifest
+from edgekd.prototypes import Prototypes
+
+if TYPE_CHECKING:
+    import onnxruntime  # type: ignore[import-untyped]
+
+Pixels = NDArray[np.uint8]
+Optimization = Literal["none", "basic", "extended", "all"]
+
+_LEVELS: dict[str, str] = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_PREPARE = {"tensor(int8)": to_int8, "tensor(float)": to_float}
+_INTEGERS = ("tensor(int8)", "tensor(uint8)")
+# Images to one run where the graph leaves the batch open: enough to hide the call, few enough to stay in the cache.
+_OPEN_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The best class of each image, and the scores (n, classes) of all in the order of `Prototypes.class_names`.
+
+    A score is what the head says: a cosine, or minus a squared distance. Higher is better.
+    """
+
+    names: tuple[str, ...]
+    scores: NDArray[np.float64]
+
+
+class Embedder:
+    """An ONNX file as a function from images to embeddings.
+
+    `threads` images are computed at a time, each by one core: 0 means all cores. An embedding depends neither on it nor
+    on the images around it. `optimization` is onnxruntime's graph optimization level.
+
+    Raises:
+        ModelError: the file cannot be read, or its input and output are not those of an embedding network.
+        UsageError: a negative number of threads or an unknown optimization level.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 0, optimization: Optimization = "all") -> None:
+        if threads < 0:
+            raise UsageError(f"threads must be 0 (all cores) or more, not {threads}")
+        self.path = Path(path)
+        self.threads = threads or os.cpu_count() or 1
+        self._session = _open_session(self.path, optimization)
+        self.manifest = Manifest.from_metadata(self._session.get_modelmeta().custom_metadata_map)
+        self._input = _sole("input", self._session.get_inputs())
+        self._output = _sole("output", self._session.get_outputs())
+        _require_image_input(self._input)
+        self._output_scale = _output_scale(self._output, self.manifest)
+
+    @property
+    def base_mean(self) -> NDArray[np.float32] | None:
+        """The mean embedding (d,) of the training classes, None where the file does not say."""
+        if self.manifest is None or not self.manifest.base_mean:
+            return None
+        return np.array(self.manifest.base_mean, np.float32)
+
+    def embed(self, images: Pixels) -> NDArray[np.float32]:
+        """Return the embeddings (n, d) of images (n, height, width, channels), n at least 1.
+
+        Raises:
+            DataError: the images are not uint8 with four dimensions, or there are none.
+            ModelError: the images are not the size that the graph takes, or onnxruntime cannot run it.
+        """
+        self._require_size(images)
+        with ThreadPoolExecutor(self.threads) as pool:
+            embeddings = list(pool.map(self._embed_batch, _batches(images, self._input.shape[0])))
+        return np.concatenate(embeddings)[: len(images)]
+
+    def enroll(self, images: Pixels, labels: Sequence[str], head: str = "cosine") -> Prototypes:
+        """Return the prototype of each class named in `labels` (n,), the mean of its images' embeddings.
+
+        Raises:
+            DataError: the number of labels is not the number of images; the images as in `embed`.
+            UsageError: a head that needs more than the mean of each class, or a mean that the file does not hold.
+        """
+        if len(labels) != len(images):
+            raise DataError(f"enroll needs one label an image: {len(images)} images, {len(labels)} labels")
+        prepared = self._prepare(images, _mean_head(head))
+        names = np.array(labels)
+        class_names = tuple(dict.fromkeys(labels))  # as first seen
+        vectors = np.stack([prepared[names == name].mean(axis=0) for name in class_names])
+        return Prototypes(class_names, vectors, head, sha256_file(self.path))
+
+    def classify(self, images: Pixels, prototypes: Prototypes) -> Classification:
+        """Return the best class of each image; on a tie, the one enrolled first.
+
+        Raises:
+            DataError: the images as in `embed`.
+            ModelError: the prototypes were enrolled with another model file.
+        """
+        if prototypes.model_sha256 != sha256_file(self.path):
+            raise ModelError(f"these prototypes were enrolled with another model than {self.path}: enroll again")
+        head = find_head(prototypes.head)
+        query = self._prepare(images, head)[None]  # one episode of (n, d)
+        scores = head.score(prototypes.vectors[None, :, None], query)[0]  # one-shot: the prototype is its own mean
+        return Classification(tuple(prototypes.class_names[best] for best in scores.argmax(axis=1)), scores)
+
+    def _prepare(self, images: Pixels, head: Head) -> NDArray[np.float64]:
+        centre = None if self.base_mean is None else self.base_mean.astype(np.float64)
+        return head.prepare(self.embed(images).astype(np.float64), centre)
+
+    def _embed_batch(self, images: Pixels) -> NDArray[np.float32]:
+        feed = {self._input.name: _PREPARE[self._input.type](images)}
+        try:
+            (outputs,) = self._session.run([self._output.name], feed)
+        except _onnxruntime_errors() as error:
+            raise ModelError(f"onnxruntime cannot run {self.path}: {error}") from error
+        embeddings: NDArray[np.float32] = outputs.reshape(len(images), -1) * np.float32(self._output_scale)
+        return embeddings
+
+    def _require_size(self, images: Pixels) -> None:
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
+            raise DataError(f"images must be uint8 (n, height, width, channels), not {images.dtype} {images.shape}")
+        _, channels, height, width = self._input.shape
+        takes, given = (height, width, channels), images.shape[1:]
+        if any(isinstance(size, int) and size != have for size, have in zip(takes, given, strict=True)):
+            wanted, found = (" x ".join(map(str, sizes)) for sizes in (takes, given))
+            raise ModelError(f"{self.path} takes images of {wanted} (height x width x channels), not {found}")
+
+
+def _batches(images: Pixels, batch: int | str) -> Iterator[Pixels]:
+    """Cut images (n, ...) into the graph's batch, the last one filled up with copies where that size is fixed."""
+    size = batch if isinstance(batch, int) else _OPEN_BATCH
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        missing = size - len(part) if isinstance(batch, int) else 0
+        yield np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+
+
+def _mean_head(name: str) -> Head:
+    head = find_head(name)
+    if not head.means_suffice:
+        raise UsageError(f"the head '{name}' needs every support image: prototypes hold one mean a class")
+    return head
+
+
+def _open_session(path: Path, optimization: Optimization) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    if optimization not in _LEVELS:
+        raise UsageError(unknown("optimization level", optimization, _LEVELS))
+    if not path.is_file():
+        raise ModelError(f"there is no model file {path}")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimization])
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the cores work on different images
+    options.log_severity_level = 3  # errors reach the user as ModelError
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except _onnxruntime_errors() as error:
+        raise ModelError(f"onnxruntime cannot read {path}: {error}") from error
+
+
+def _onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """Return what onnxruntime raises: these have no common base but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
+
+    return tuple(error for error in vars(state).values() if isinstance(error, type) and issubclass(error, Exception))
+
+
+def _sole(kind: str, tensors: Sequence[Any]) -> Any:  # noqa: ANN401 - onnxruntime does not export NodeArg's type
+    if len(tensors) != 1:
+        names = ", ".join(tensor.name for tensor in tensors) or "none"
+        raise ModelError(f"an embedding network has one {kind}, this file has {len(tensors)}: {names}")
+    return tensors[0]
+
+
+def _require_image_input(tensor: Any) -> None:  # noqa: ANN401
+    if tensor.type not in _PREPARE or len(tensor.shape) != 4:
+        raise ModelError(
+            f"input '{tensor.name}' must be int8 or float (batch, channels, height, width), "
+            f"not {tensor.type} {tuple(tensor.shape)}"
+        )
+
+
+def _output_scale(tensor: Any, manifest: Manifest | None) -> float:  # noqa: ANN401
+    if tensor.type not in ("tensor(float)", *_INTEGERS) or len(tensor.shape) < 2:
+        raise ModelError(
+            f"output '{tensor.name}' must be int8, uint8 or float (batch, values), "
+            f"not {tensor.type} {tuple(tensor.shape)}"
+        )
+    if tensor.type == "tensor(float)":
+        return 1.0
+    if manifest is None:
+        raise ModelError(f"output '{tensor.name}' is integer and its scale is unknown: the file has no manifest")
+    return manifest.output.scale

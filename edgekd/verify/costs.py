@@ -1,0 +1,113 @@
+"""Parameters, weight bytes and MACs of a graph.
+
+The conventions, stated here and nowhere else:
+
+- A parameter is one element of a constant that reaches a weight or bias input, through any quantizers and views: of
+  Conv, Gemm and MatMul; of BatchNormalization, PRelu and element-wise operators where it has more than one element.
+  Each constant counts once. Scales, zero points, shapes and clip limits are not parameters.
+- Weight bytes are those parameters at the width a device stores: int8 1 byte, int32 bias 4, float32 4, 4-bit 1/2. Scales
+  are left out, because each target keeps them in its own form.
+- A MAC is one multiplication of an activation by a weight, whether either is zero or not (padding counts). Pools,
+  additions, activations and requantization cost 0. A symbolic batch is one image; a fixed batch counts whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from edgekd.verify.graph import Graph, Node
+from edgekd.verify.layers import Layer
+from edgekd.verify.operators import Kind, kind_of
+from edgekd.verify.quantization import Stored, stored_constant
+
+# Inputs that hold parameters in operators that are no layers; element-wise constants are biases or factors.
+_PARAMETER_INPUTS: Mapping[str, tuple[int, ...]] = {
+    "BatchNormalization": (1, 2),  # mean and variance vanish when it is folded
+    "InstanceNormalization": (1, 2),
+    "LayerNormalization": (1, 2),
+    "GroupNormalization": (1, 2),
+    "PRelu": (1,),
+    "Gather": (0,),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), (0, 1)),
+    "QLinearAdd": (0, 3),
+    "QLinearMul": (0, 3),
+}
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer costs; `macs` is None where a shape is not known."""
+
+    node: str
+    op: str
+    macs: int | None
+    parameters: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Totals of a graph; `unpacked_weight_bytes` gives each parameter whole bytes.
+
+    `unknown` are the operators whose MACs are missing in the total.
+    """
+
+    parameters: int
+    weight_bytes: int
+    unpacked_weight_bytes: int
+    macs: int
+    layers: tuple[LayerCost, ...]
+    unknown: tuple[Node, ...]
+
+
+def costs_of(graph: Graph, layers: tuple[Layer, ...]) -> Costs:
+    """Add up what the layers and the other operators with parameters cost."""
+    per_layer = tuple(_layer_cost(layer) for layer in layers)
+    stored = _unique([*_layer_constants(layers), *_other_constants(graph)])
+    return Costs(
+        parameters=sum(constant.elements for constant in stored),
+        weight_bytes=sum(packed_bytes(constant) for constant in stored),
+        unpacked_weight_bytes=sum(constant.elements * math.ceil(constant.bits / 8) for constant in stored),
+        macs=sum(cost.macs or 0 for cost in per_layer),
+        layers=per_layer,
+        unknown=tuple(node for node in graph.nodes if kind_of(node) is None)
+        + tuple(layer.node for layer in layers if layer.macs is None),
+    )
+
+
+def packed_bytes(constant: Stored) -> int:
+    """Return the bytes of one constant when elements narrower than a byte share bytes."""
+    return math.ceil(constant.elements * constant.bits / 8)
+
+
+def _layer_cost(layer: Layer) -> LayerCost:
+    constants = _unique(_layer_constants([layer]))
+    return LayerCost(
+        node=layer.node.name,
+        op=layer.node.op,
+        macs=layer.macs,
+        parameters=sum(constant.elements for constant in constants),
+        weight_bytes=sum(packed_bytes(constant) for constant in constants),
+    )
+
+
+def _layer_constants(layers: Iterable[Layer]) -> list[Stored]:
+    return [constant for layer in layers for constant in (layer.weight, layer.bias) if constant]
+
+
+def _other_constants(graph: Graph) -> list[Stored]:
+    """Constants of other operators; of one that edgekd does not know, every array is taken for a parameter."""
+    found = []
+    for node in graph.nodes:
+        if kind_of(node) is Kind.LAYER or node.outputs[0] in graph.fixed:
+            continue
+        positions = range(len(node.inputs)) if kind_of(node) is None else _PARAMETER_INPUTS.get(node.op, ())
+        constants = (stored_constant(graph, node.input(position)) for position in positions)
+        found += [constant for constant in constants if constant and constant.elements > 1]
+    return found
+
+
+def _unique(constants: Iterable[Stored]) -> list[Stored]:
+    return list({constant.tensor: constant for constant in constants}.values())

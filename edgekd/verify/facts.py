@@ -1,0 +1,46 @@
+"""Everything the rules may ask about a file, computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgekd.manifest import Manifest
+from edgekd.verify.activations import activations_of
+from edgekd.verify.costs import Costs, costs_of
+from edgekd.verify.graph import Flavour, Graph
+from edgekd.verify.layers import Layer, layers_of
+from edgekd.verify.memory import ActivationMemory, memory_of
+from edgekd.verify.operators import flavour_of
+from edgekd.verify.quantization import Quantization
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """A graph and what follows from it alone; `manifest` is None for files that edgekd did not export."""
+
+    graph: Graph
+    manifest: Manifest | None
+    flavour: Flavour
+    layers: tuple[Layer, ...]
+    activations: tuple[Quantization, ...]
+    costs: Costs
+    memory: ActivationMemory
+
+
+def facts_of(graph: Graph) -> Facts:
+    """Analyse a graph.
+
+    Raises:
+        ModelError: it carries a manifest that is damaged.
+    """
+    manifest = Manifest.from_metadata(graph.metadata)
+    layers = layers_of(graph, manifest.quantization.weight_bits if manifest else None)
+    return Facts(
+        graph=graph,
+        manifest=manifest,
+        flavour=flavour_of(graph),
+        layers=layers,
+        activations=activations_of(graph, layers),
+        costs=costs_of(graph, layers),
+        memory=memory_of(graph),
+    )

@@ -1,0 +1,131 @@
+"""A small frozen view of an ONNX graph: all that costs, memory and rules need, and nothing of protobuf."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.generic]
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+Flavour = Literal["qcdq", "qdq", "qoperator", "qonnx", "float"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor; `shape` is None unless every dimension is a number, `dtype` is empty where nothing tells it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+    @property
+    def bits(self) -> int:
+        """Width of one element; a float where the type is not known."""
+        return dtype_bits(self.dtype) or 32
+
+    @property
+    def is_integer(self) -> bool:
+        """True for int4, uint8, int32 and the like."""
+        return self.dtype.lstrip("u").startswith("int")
+
+    @property
+    def elements(self) -> int | None:
+        """The number of elements."""
+        return None if self.shape is None else math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator; attributes that are tensors or graphs are left out, `has_subgraph` tells of the latter."""
+
+    name: str
+    op: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute]
+    has_subgraph: bool = False
+
+    def input(self, index: int) -> str:
+        """The name of an input; empty where it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+    def ints(self, attribute: str) -> tuple[int, ...] | None:
+        """An attribute that is a list of integers, such as `kernel_shape`."""
+        value = self.attributes.get(attribute)
+        return tuple(int(item) for item in value) if isinstance(value, tuple) else None
+
+    def int(self, attribute: str, default: int) -> int:
+        """An attribute that is one integer, such as `group`."""
+        value = self.attributes.get(attribute, default)
+        return value if isinstance(value, int) else default
+
+
+@dataclass(frozen=True)
+class SymbolicDim:
+    """A dimension of a graph input that is a name, not a number; `axis` is None where the input has no shape at all."""
+
+    tensor: str
+    axis: int | None
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """An ONNX graph in its own (topological) order. A symbolic batch is seen as batch 1; `symbolic` says so."""
+
+    path: Path
+    sha256: str
+    producer: str
+    metadata: Mapping[str, str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    values: Mapping[str, Value]
+    constants: Mapping[str, Array]
+    symbolic: tuple[SymbolicDim, ...]
+
+    @cached_property
+    def producers(self) -> Mapping[str, Node]:
+        """The node that writes each tensor."""
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each tensor, each once."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                readers.setdefault(name, []).append(node)
+        return {name: tuple(nodes) for name, nodes in readers.items()}
+
+    @cached_property
+    def fixed(self) -> frozenset[str]:
+        """Every tensor that does not depend on a graph input: constants and what is computed from them alone."""
+        known = set(self.constants)
+        for node in self.nodes:
+            if all(name in known for name in node.inputs if name):
+                known.update(node.outputs)
+        return frozenset(known)
+
+    def value(self, name: str) -> Value:
+        """What is known of a tensor."""
+        return self.values.get(name) or Value(name, "", None)
+
+    def constant(self, name: str) -> Array | None:
+        """The elements of a tensor that is stored in the file."""
+        return self.constants.get(name)
+
+
+def dtype_bits(dtype: str) -> int | None:
+    """Return the width in bits that a type's name tells: 4 for uint4, 8 for float8e4m3fn; a bool takes a byte."""
+    digits = re.search(r"\d+", dtype)
+    return int(digits[0]) if digits else 8 if dtype == "bool" else None

@@ -1,0 +1,69 @@
+"""What a rule is and what it finds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from edgekd.profile import HardwareProfile
+from edgekd.verify.facts import Facts
+
+Status = Literal["pass", "fail", "unknown"]
+Scalar = bool | int | float | str | None
+
+
+class Finding(BaseModel):
+    """What one rule says about the file, or about one node of it.
+
+    `value` is what the file has, `limit` what the target allows, `source` where that limit is stated.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: str = ""
+    status: Status
+    message: str
+    node: str | None = None
+    attribute: str | None = None
+    value: Scalar = None
+    limit: Scalar = None
+    source: str | None = None
+
+
+Rule = Callable[[Facts, HardwareProfile], Iterable[Finding]]
+RULES: dict[str, Rule] = {}
+
+
+def rule(name: str) -> Callable[[Rule], Rule]:
+    """Register the decorated function as the rule `name`; its docstring is the sentence that the user reads."""
+
+    def register(check: Rule) -> Rule:
+        RULES[name] = check
+        return check
+
+    return register
+
+
+def sentence(name: str) -> str:
+    """Return what the rule demands: the first line of its docstring."""
+    return (inspect.getdoc(RULES[name]) or "").partition("\n")[0]
+
+
+def check_all(facts: Facts, profile: HardwareProfile) -> tuple[Finding, ...]:
+    """Apply every rule, in the order of their names, and return all findings at once."""
+    return tuple(_checked(facts, profile))
+
+
+def _checked(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
+    for name in sorted(RULES):
+        for finding in RULES[name](facts, profile):
+            yield finding.model_copy(update={"rule": name})
+
+
+def unsaid(profile: HardwareProfile, key: str, has: str, value: Scalar = None) -> Finding:
+    """Return the finding of a rule that cannot decide: `key` is absent from the profile, the file `has` this."""
+    message = f"profile '{profile.name}' does not say {key}; the file has {has}"
+    return Finding(status="unknown", message=message, attribute=key, value=value)

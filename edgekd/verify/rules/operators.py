@@ -1,0 +1,101 @@
+"""Rules on operators: what the target runs, what edgekd can count, shapes, integers all the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgekd.profile import HardwareProfile
+from edgekd.verify.facts import Facts
+from edgekd.verify.graph import Node, SymbolicDim
+from edgekd.verify.layers import Layer
+from edgekd.verify.operators import Kind, kind_of, plain_name
+from edgekd.verify.rules.base import Finding, rule, unsaid
+
+
+@rule("operators")
+def operators(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
+    """The target runs every operator of the network."""
+    used: dict[str, list[Node]] = {}
+    for node in facts.graph.nodes:
+        if kind_of(node) is not Kind.QUANTIZER and node.outputs[0] not in facts.graph.fixed:
+            used.setdefault(plain_name(node.op), []).append(node)
+    names = ", ".join(sorted(used))
+    if profile.ops is None:
+        yield unsaid(profile, "ops", names, names)
+        return
+    legal = {item.op for item in profile.ops}
+    source = profile.source("ops")
+    for op in sorted(used.keys() - legal):
+        message = f"{op} is not among the operators of '{profile.name}'; {len(used[op])} in the file"
+        yield Finding(status="fail", message=message, node=used[op][0].name, attribute="op", value=op, source=source)
+    if used.keys() <= legal:
+        yield Finding(status="pass", message=f"all supported: {names}", attribute="op", value=names, source=source)
+
+
+@rule("costs-known")
+def costs_known(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:  # noqa: ARG001 - a rule on the file alone
+    """The MACs and parameters of every operator can be counted."""
+    for node in facts.costs.unknown:
+        name = f"{node.domain}.{node.op}" if node.domain else node.op
+        reason = "holds a graph of its own" if node.has_subgraph else "is unknown to edgekd, or its shape is"
+        message = f"{name} {reason}: its MACs are not in the total"
+        yield Finding(status="unknown", message=message, node=node.name, attribute="op", value=name)
+    if not facts.costs.unknown:
+        yield Finding(status="pass", message=f"{facts.costs.macs:,} MACs in {len(facts.layers)} layers")
+
+
+@rule("static-shapes")
+def static_shapes(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
+    """Every dimension is a number in the file, or the target takes others."""
+    symbolic, static = facts.graph.symbolic, profile.shapes.static
+    if not symbolic:
+        yield Finding(status="pass", message="every dimension is fixed", attribute="shapes.static", limit=static)
+    for dim in symbolic:
+        yield Finding(
+            status="unknown" if static is None else "fail" if static else "pass",
+            message=_symbolic_message(dim, profile),
+            node=dim.tensor,
+            attribute="shapes.static" if dim.axis is None else f"shape[{dim.axis}]",
+            value=dim.label,
+            limit=static,
+            source=profile.source("shapes.static"),
+        )
+
+
+def _symbolic_message(dim: SymbolicDim, profile: HardwareProfile) -> str:
+    takes = {
+        True: "takes fixed shapes only",
+        False: "takes any",
+        None: "does not say whether it takes others than fixed",
+    }
+    target = f"'{profile.name}' {takes[profile.shapes.static]}"
+    if dim.axis is None:
+        return f"input '{dim.tensor}' has no shape at all; {target}"
+    if dim.axis == 0:
+        counted = "memory and MACs are counted for one image"
+        return f"input '{dim.tensor}' has an open batch dimension '{dim.label}'; {target}; {counted}"
+    return f"dimension {dim.axis} of input '{dim.tensor}' is open ('{dim.label}'); {target}"
+
+
+@rule("integer-layers")
+def integer_layers(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
+    """Every layer multiplies integers, unless the profile says that the target computes with floats too."""
+    floats = {layer.node.name: parts for layer in facts.layers if (parts := _float_parts(layer))}
+    if profile.compute.arithmetic == "any" or not floats:
+        message = f"{len(facts.layers) - len(floats)} of {len(facts.layers)} layers multiply integers"
+        yield Finding(status="pass", message=message, attribute="arithmetic", value=len(facts.layers) - len(floats))
+        return
+    for node, parts in floats.items():
+        message = f"{node} computes in float: its {' and its '.join(parts)} not quantized"
+        yield Finding(status="fail", message=message, node=node, attribute="arithmetic", value="float", limit="integer")
+
+
+def _float_parts(layer: Layer) -> list[str]:
+    parts = []
+    if layer.input_quantization is None:
+        parts.append("input is")
+    if layer.weight_quantization is None:
+        parts.append("weights are")
+    if layer.bias is not None and layer.bias_quantization is None:
+        parts.append("bias is")
+    return parts

@@ -1,0 +1,80 @@
+"""Shapes and types of every tensor of an ONNX graph, with a symbolic batch bound to 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from edgekd.errors import ModelError
+from edgekd.verify.graph import SymbolicDim, Value
+from edgekd.verify.operators import FAKE_QUANTIZERS
+
+LARGEST_DIM = 2**31 - 1
+_NUMPY_NAMES = {"float": "float32", "double": "float64", "undefined": ""}
+
+
+def bind_batch(path: Path, graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto]) -> list[SymbolicDim]:
+    """Set a symbolic first dimension of each input to 1, wherever it occurs; return every symbolic dimension.
+
+    Raises:
+        ModelError: a dimension that no tensor can have.
+    """
+    symbolic = [dim for item in inputs for dim in _symbolic_dims(path, item)]
+    batch_names = {dim.label for dim in symbolic if dim.axis == 0}
+    for item in inputs:
+        if any(dim.tensor == item.name and dim.axis == 0 for dim in symbolic):
+            item.type.tensor_type.shape.dim[0].dim_value = 1
+    for item in (*graph.input, *graph.output, *graph.value_info):
+        for dim in item.type.tensor_type.shape.dim:
+            if dim.dim_param and dim.dim_param in batch_names:
+                dim.dim_value = 1
+    return symbolic
+
+
+def infer_values(model: onnx.ModelProto) -> dict[str, Value]:
+    """Return what shape inference finds out about each tensor; where it fails the shape stays unknown."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(_with_standard_shapes(model), data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        graph = model.graph
+    items = (*graph.value_info, *graph.input, *graph.output)
+    return {item.name: _value(item) for item in items if item.type.HasField("tensor_type")}
+
+
+def dtype_name(elem_type: int) -> str:
+    """Return the NumPy-style name of an ONNX element type: float32, int8, uint4."""
+    name: str = onnx.TensorProto.DataType.Name(elem_type).lower()
+    return _NUMPY_NAMES.get(name, name)
+
+
+def _symbolic_dims(path: Path, item: onnx.ValueInfoProto) -> list[SymbolicDim]:
+    tensor = item.type.tensor_type
+    if not tensor.HasField("shape"):
+        return [SymbolicDim(item.name, None, "?")]
+    for dim in tensor.shape.dim:
+        if dim.dim_value > LARGEST_DIM:
+            raise ModelError(f"{path}: input '{item.name}' has an impossible dimension, {dim.dim_value}")
+    dims = enumerate(tensor.shape.dim)  # some converters write -1 for a dimension they leave open
+    return [SymbolicDim(item.name, axis, dim.dim_param or "?") for axis, dim in dims if dim.dim_value <= 0]
+
+
+def _with_standard_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy in which QONNX quantizers, unknown to ONNX but shape-preserving, are identities."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.op_type in FAKE_QUANTIZERS and node.domain:
+            node.op_type, node.domain = "Identity", ""
+            del node.input[1:], node.attribute[:]
+    return copy
+
+
+def _value(item: onnx.ValueInfoProto) -> Value:
+    tensor = item.type.tensor_type
+    dims = tuple(dim.dim_value for dim in tensor.shape.dim)
+    known = tensor.HasField("shape") and all(
+        dim.HasField("dim_value") and dim.dim_value > 0 for dim in tensor.shape.dim
+    )
+    return Value(item.name, dtype_name(tensor.elem_type), dims if known else None)

@@ -1,0 +1,54 @@
+"""The width at which each tensor of a graph is stored once the graph is lowered to integers."""
+
+from __future__ import annotations
+
+from edgekd.verify.graph import Graph, Node
+from edgekd.verify.operators import FAKE_QUANTIZERS, Kind, kind_of, stays_on_grid
+from edgekd.verify.quantization import fake_quantized
+
+
+def storage_bits(graph: Graph) -> dict[str, int]:
+    """Return the bits of an element of every tensor that depends on a graph input.
+
+    An integer keeps its width. A float takes that of the integers it is read from (DequantizeLinear and what stays on
+    their grid) or rounded to (QuantizeLinear, also behind activations and pools), and otherwise its own.
+    """
+    rounded = _rounded_bits(graph)
+    bits = {name: graph.value(name).bits for name in graph.inputs}
+    for node in graph.nodes:
+        inherited = bits.get(node.input(0))
+        for name in node.outputs:
+            if name and name not in graph.fixed:
+                bits[name] = rounded.get(name) or _own_bits(graph, node, name, inherited)
+    return bits
+
+
+def _own_bits(graph: Graph, node: Node, name: str, inherited: int | None) -> int:
+    value = graph.value(name)
+    if value.is_integer or name in graph.outputs or inherited is None:
+        return value.bits
+    if node.op == "DequantizeLinear" or stays_on_grid(node):
+        return min(inherited, value.bits)
+    return value.bits
+
+
+def _rounded_bits(graph: Graph) -> dict[str, int]:
+    """Walk backwards from each quantizer: a float that is read only to be rounded is stored as it will be rounded."""
+    rounded: dict[str, int] = {}
+    for node in reversed(graph.nodes):
+        if node.op in FAKE_QUANTIZERS:
+            rounded[node.outputs[0]] = fake_quantized(graph, node).bits
+        source = node.input(0)
+        if source in graph.producers and source not in graph.outputs and not graph.value(source).is_integer:
+            widths = [_rounds_to(graph, reader, rounded) for reader in graph.consumers[source]]
+            if all(widths):
+                rounded[source] = max(width for width in widths if width)
+    return rounded
+
+
+def _rounds_to(graph: Graph, reader: Node, rounded: dict[str, int]) -> int | None:
+    if reader.op == "QuantizeLinear":
+        return graph.value(reader.outputs[0]).bits
+    if reader.op in FAKE_QUANTIZERS or stays_on_grid(reader) or kind_of(reader) is Kind.UNARY:
+        return rounded.get(reader.outputs[0])
+    return None

@@ -1,0 +1,259 @@
+"""Backbones: names, shapes, sizes by arithmetic, and what a profile's cap allows."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torch
+from torch import fx, nn
+from torch.fx.experimental.optimization import fuse
+
+from edgekd.distill.backbones import (
+    BACKBONES,
+    build_backbone,
+    deployed_bytes,
+    deployed_parameters,
+    require_fit,
+    require_input,
+    trained_parameters,
+    widest_student,
+)
+from edgekd.distill.backbones.imagenet import MEAN, STD, ImageNetInput
+from edgekd.errors import DataError, ModelError, RecipeError
+
+
+def _on_meta(spec: str, channels: int = 3) -> nn.Module:
+    with torch.device("meta"):
+        return build_backbone(spec, channels)
+
+
+@pytest.mark.parametrize(
+    ("spec", "channels", "size", "embedding_dim"),
+    [
+        ("conv4", 3, 32, 64),
+        ("conv4-72", 1, 28, 72),
+        ("conv4:8-8-16-24", 3, 16, 24),
+        ("conv4-8-8-16-24", 3, 16, 24),
+        ("resnet12:4", 3, 17, 32),
+        ("resnet12:4-5-6-7", 1, 28, 7),
+        ("resnet18", 1, 64, 512),
+        ("resnet18:small", 3, 16, 512),
+        ("timm:mobilenetv3_small_050", 1, 32, 1024),
+    ],
+)
+def test_embeddings_have_the_stated_width(spec: str, channels: int, size: int, embedding_dim: int) -> None:
+    backbone = build_backbone(spec, channels).eval()
+    assert (backbone.spec, backbone.in_channels, backbone.embedding_dim) == (spec, channels, embedding_dim)
+    with torch.no_grad():
+        assert backbone(torch.zeros(2, channels, size, size)).shape == (2, embedding_dim)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("conv5-64", "Did you mean 'conv4'"),
+        ("", "unknown backbone ''"),
+        ("conv4:", "unknown backbone 'conv4:'"),
+        ("conv4-wide", "'wide' is not one width, nor 4"),
+        ("conv4-0", "a width is 1 to"),
+        ("conv4-9999999999", "a width is 1 to"),
+        ("conv4:64-64", "nor 4 joined"),
+        ("resnet12:-3", "nor 4 joined"),
+        ("resnet12-wide:2", "no argument '2'"),
+        ("resnet18:tiny", "'resnet18:small' for small images"),
+        ("timm:mobilenetv3_smal_050", "Did you mean 'mobilenetv3_small_050'"),
+        ("timm", "unknown timm model"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_a_hint(spec: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build_backbone(spec, 3)
+
+
+def test_what_a_backbone_lacks_is_refused() -> None:
+    for spec in ("conv4", "resnet12", "resnet12-wide"):
+        with pytest.raises(RecipeError, match="no pretrained weights"):
+            build_backbone(spec, 3, pretrained=True)
+    with pytest.raises(RecipeError, match="no dropout"):
+        build_backbone("resnet18", 3, drop=0.1)
+    with pytest.raises(RecipeError, match="drop is 1"):
+        build_backbone("conv4", 3, drop=1.0)
+    with pytest.raises(RecipeError, match="at least one channel"):
+        build_backbone("conv4", 0)
+    with pytest.raises(RecipeError, match="1 or 3 channels, not 4"):
+        build_backbone("timm:mobilenetv3_small_050", 4, pretrained=True)
+
+
+def test_every_backbone_file_is_registered() -> None:
+    assert set(BACKBONES) == {"conv4", "resnet12", "resnet12-wide", "resnet18", "resnet50", "timm"}
+
+
+def test_conv4_is_layers_a_quantizer_can_replace() -> None:
+    backbone = build_backbone("conv4-8", 3)
+    graph = fx.Tracer().trace(backbone)
+    modules = dict(backbone.named_modules())
+    called = [type(modules[str(node.target)]) for node in graph.nodes if node.op == "call_module"]
+    block = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]
+    assert called == [*block * 4, nn.AdaptiveAvgPool2d, nn.Flatten]
+    assert {node.op for node in graph.nodes} == {"placeholder", "call_module", "output"}
+    assert all(module.bias is not None for module in modules.values() if isinstance(module, nn.Conv2d))
+
+
+@pytest.mark.parametrize("spec", ["conv4-8", "resnet12:4"])
+def test_dropout_acts_in_training_only(spec: str) -> None:
+    backbone = build_backbone(spec, 3, drop=0.5)
+    images = torch.randn(4, 3, 16, 16)
+    assert not torch.equal(backbone(images), backbone(images))
+    backbone.eval()
+    assert torch.equal(backbone(images), backbone(images))
+
+
+def test_the_same_seed_builds_the_same_weights() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return nn.utils.parameters_to_vector(build_backbone("resnet12:4", 3).parameters())
+
+    assert torch.equal(weights(3), weights(3))
+    assert not torch.equal(weights(3), weights(4))
+
+
+def test_conv4_sizes() -> None:
+    backbone = build_backbone("conv4-64", 3)
+    weights = 3 * 64 * 9 + 3 * (64 * 64 * 9)
+    assert trained_parameters(backbone) == weights + 4 * 64 + 4 * 2 * 64 == 113_088
+    assert deployed_parameters(backbone) == weights + 4 * 64 == 112_576
+    assert deployed_bytes(backbone) == weights + 4 * 4 * 64
+    assert deployed_bytes(backbone, weight_bits=4) == weights // 2 + 4 * 4 * 64
+
+
+def _resnet12_parameters(widths: list[int]) -> int:
+    total = 0
+    for before, width in zip([3, *widths], widths, strict=False):
+        convolutions = 9 * before * width + 2 * 9 * width * width + before * width
+        total += convolutions + 4 * 2 * width  # a scale and a shift after each of the four
+    return total
+
+
+@pytest.mark.parametrize(
+    ("spec", "widths"),
+    [
+        ("resnet12", [64, 128, 256, 512]),
+        ("resnet12:24", [24, 48, 96, 192]),
+        ("resnet12-wide", [64, 160, 320, 640]),
+    ],
+)
+def test_resnet12_sizes(spec: str, widths: list[int]) -> None:
+    assert trained_parameters(_on_meta(spec)) == _resnet12_parameters(widths)
+
+
+def test_resnet12_is_the_eight_million_parameters_of_the_paper() -> None:
+    assert trained_parameters(_on_meta("resnet12")) == 7_996_800
+
+
+def test_torchvision_sizes_are_the_published_ones_without_classifier() -> None:
+    assert trained_parameters(_on_meta("resnet18")) == 11_689_512 - 513 * 1000
+    assert trained_parameters(_on_meta("resnet50")) == 25_557_032 - 2049 * 1000
+
+
+def test_small_stem_keeps_the_resolution() -> None:
+    network = build_backbone("resnet18:small", 1).body
+    stem = network.get_submodule("conv1")
+    assert isinstance(stem, nn.Conv2d)
+    assert (stem.kernel_size, stem.stride, stem.in_channels) == ((3, 3), (1, 1), 1)
+    assert isinstance(network.get_submodule("maxpool"), nn.Identity)
+
+
+@pytest.mark.parametrize("spec", ["conv4-8", "conv4:8-12-4-6"])
+def test_deployed_parameters_are_what_folding_leaves(spec: str) -> None:
+    backbone = build_backbone(spec, 3).eval()
+    images = torch.randn(2, 3, 16, 16)
+    folded = fuse(backbone)
+    torch.testing.assert_close(folded(images), backbone(images))
+    assert deployed_parameters(backbone) == trained_parameters(folded)
+
+
+def test_layers_that_cannot_be_folded_count_all_they_have() -> None:
+    network = nn.Sequential(nn.Linear(5, 3, bias=False), nn.LayerNorm(3), nn.BatchNorm1d(3))
+    assert deployed_parameters(network) == (15 + 3) + 6
+    assert deployed_bytes(network, weight_bits=2) == 4 + 3 * 4 + 6 * 4  # 30 bits are 4 bytes
+
+
+@pytest.mark.parametrize(("cap", "spec"), [(150_000, "conv4-72"), (142_200, "conv4-72"), (142_199, "conv4-64")])
+def test_widest_student_touches_the_cap(cap: int, spec: str) -> None:
+    assert widest_student("conv4", cap, 3) == spec
+
+
+def test_widest_student_draws_no_random_numbers() -> None:
+    before = torch.get_rng_state()
+    widest_student("conv4", 150_000, 3)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_widest_student_of_another_family() -> None:
+    spec = widest_student("resnet12", 150_000, 1)
+    assert spec == "resnet12-8"
+    assert (
+        deployed_parameters(build_backbone(spec, 1)) <= 150_000 < deployed_parameters(build_backbone("resnet12-16", 1))
+    )
+
+
+def test_a_cap_below_the_narrowest_is_refused() -> None:
+    with pytest.raises(ModelError, match="no conv4 fits in 1,000 parameters; conv4-8 has 1,976"):
+        widest_student("conv4", 1000, 3)
+
+
+def test_a_student_over_the_cap_is_refused_with_the_numbers() -> None:
+    message = "conv4-96 has 251,808 parameters; tu holds 149,999: 101,809 too many; conv4-72 \\(142,200\\) fits"
+    with pytest.raises(ModelError, match=message):
+        require_fit(build_backbone("conv4-96", 3), 149_999, "tu")
+
+
+def test_a_student_at_the_cap_fits() -> None:
+    backbone = build_backbone("conv4-8", 3)
+    require_fit(backbone, deployed_parameters(backbone), "exact")
+    require_fit(backbone, None, "unknown")
+
+
+def test_images_that_cannot_enter_are_refused() -> None:
+    backbone = build_backbone("conv4-8", 3)
+    require_input(backbone, 16, 16, 3)
+    with pytest.raises(DataError, match="15x32 are too small for conv4-8, which needs 16"):
+        require_input(backbone, 15, 32, 3)
+    with pytest.raises(DataError, match="1 channels; conv4-8 was built for 3"):
+        require_input(backbone, 16, 16, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_imagenet_input_is_the_published_normalization(channels: int) -> None:
+    pixels = torch.randint(0, 256, (2, channels, 4, 4))
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    expected = (pixels / 255 - mean) / std
+    torch.testing.assert_close(ImageNetInput()((pixels - 128) / 128), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_pretrained_weights_are_loaded_and_see_imagenet_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision  # type: ignore[import-untyped]
+
+    published = torchvision.models.resnet18().eval()
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_, **__: published.state_dict())
+    backbone = build_backbone("resnet18", 1, pretrained=True).eval()
+    published.fc = nn.Identity()
+    images = torch.rand(2, 1, 32, 32) * 2 - 1
+    torch.testing.assert_close(backbone(images), published(ImageNetInput()(images)))
+
+
+def test_weights_that_cannot_be_fetched_are_an_error_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+    import torchvision
+
+    def offline(*_: Any, **__: Any) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", offline)
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ModelError, match=r"ImageNet weights of resnet18 could not be fetched.*no network"):
+        build_backbone("resnet18", 3, pretrained=True)
+    with pytest.raises(ModelError, match=r"'timm:resnet10t' cannot be built.*no network"):
+        build_backbone("timm:resnet10t", 3, pretrained=True)

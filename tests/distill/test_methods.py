@@ -1,0 +1,143 @@
+"""Weighted sums of terms: how they are written, what they return and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgekd.distill.methods import (
+    DEFAULT_METHOD,
+    METHODS,
+    Dims,
+    Method,
+    Outputs,
+    Term,
+    build_method,
+    parse_expression,
+)
+from edgekd.errors import RecipeError
+
+DIMS = Dims(student=3, teacher=5, classes=4)
+LABELS = torch.tensor([0, 3])
+
+
+def _outputs(dim: int, *, requires_grad: bool = False) -> Outputs:
+    embedding, logits = torch.randn(2, dim), torch.randn(2, DIMS.classes)
+    return Outputs(embedding.requires_grad_(requires_grad), logits.requires_grad_(requires_grad))
+
+
+@pytest.mark.parametrize(
+    ("expression", "terms"),
+    [
+        ("ce", [(1.0, "ce")]),
+        ("ce + 0.3 kd", [(1.0, "ce"), (0.3, "kd")]),
+        (" .5*ce+2.kd ", [(0.5, "ce"), (2.0, "kd")]),
+        ("0.5 * kl + 0.5 ce", [(0.5, "kl"), (0.5, "ce")]),
+    ],
+)
+def test_expressions_are_read(expression: str, terms: list[tuple[float, str]]) -> None:
+    assert parse_expression(expression) == tuple(Term(weight, name) for weight, name in terms)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("", "'' is not a term"),
+        ("ce +", "'' is not a term"),
+        ("ce - kd", "'ce - kd' is not a term"),
+        ("-1 ce", "'-1 ce' is not a term"),
+        ("ce 0.3", "'ce 0.3' is not a term"),
+        ("0.3 0.4 ce", "is not a term"),
+        ("0.3", "'0.3' is not a term"),
+        ("nan ce", "is not a term"),
+        ("ce + calibrated_mes", "unknown method 'calibrated_mes'. Did you mean 'calibrated_mse'"),
+        ("ce + 0.0 kd", "the weight of kd is 0"),
+        ("ce + kd + 2 ce", "ce stands there twice"),
+    ],
+)
+def test_malformed_expressions_are_refused(expression: str, message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        build_method(expression, DIMS)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kd": {"temprature": 2.0}}, "unknown option of kd 'temprature'. Did you mean 'temperature'"),
+        ({"calibrated_mse": {"beta": 0.7}}, "unknown term in the method's options 'calibrated_mse'"),
+        ({"kd": {"temperature": 0.0}}, "temperature is 0.0"),
+        ({"kd": {"dims": 1.0}}, "unknown option of kd 'dims'"),
+        ({"ce": {"label_smoothing": 1.0}}, "label_smoothing is 1.0"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, dict[str, float]], message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        build_method("ce + kd", DIMS, options)
+    assert message in str(error.value)
+
+
+def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
+    student, teacher = _outputs(3), _outputs(5)
+    methods = build_method("ce + 0.3 kd + 0.5 calibrated_mse", DIMS)
+    total, values = methods(student, teacher, LABELS)
+    assert list(values) == ["ce", "kd", "calibrated_mse"]
+    assert total.shape == ()
+    torch.testing.assert_close(total, values["ce"] + 0.3 * values["kd"] + 0.5 * values["calibrated_mse"])
+
+
+def test_values_are_those_of_the_terms_alone_and_detached() -> None:
+    student, teacher = _outputs(3, requires_grad=True), _outputs(5)
+    total, values = build_method("ce + 0.3 kd", DIMS, {"kd": {"temperature": 2.0}})(student, teacher, LABELS)
+    alone = METHODS["kd"](DIMS, temperature=2.0)(student, teacher, LABELS)  # type: ignore[call-arg]
+    torch.testing.assert_close(values["kd"], alone.detach())
+    assert total.requires_grad
+    assert not any(value.requires_grad for value in values.values())
+
+
+def test_maps_between_embeddings_are_trained_with_the_student() -> None:
+    assert not list(build_method("ce + kd", DIMS).parameters())
+    methods = build_method("calibrated_mse", DIMS)
+    total, _ = methods(_outputs(3), _outputs(5), LABELS)
+    total.backward()
+    names = {"methods.calibrated_mse.projection.weight", "methods.calibrated_mse.projection.bias"}
+    assert {name for name, parameter in methods.named_parameters() if parameter.grad is not None} == names
+
+
+def test_only_labels_need_no_teacher() -> None:
+    assert not build_method("ce", DIMS).uses_teacher
+    assert build_method("ce + kd", DIMS).uses_teacher
+
+
+def test_the_default_is_a_sum_of_known_terms() -> None:
+    assert "ce" in {term.name for term in parse_expression(DEFAULT_METHOD)}
+    assert build_method(DEFAULT_METHOD, DIMS).uses_teacher
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_term_has_its_own_file_and_a_source(name: str) -> None:
+    method = METHODS[name]
+    assert method.__module__ == f"edgekd.distill.methods.{name}"
+    assert any(year in method.source for year in map(str, range(2010, 2100)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_term_is_a_finite_scalar_for_a_batch_of_one(name: str) -> None:
+    method: Method = METHODS[name](DIMS)
+    student, teacher = _outputs(3, requires_grad=True), _outputs(5)
+    one = Outputs(student.embedding[:1], student.logits[:1])
+    loss = method(one, Outputs(teacher.embedding[:1], teacher.logits[:1]), LABELS[:1])
+    loss.backward()
+    gradients = [tensor.grad for tensor in (student.embedding, student.logits) if tensor.grad is not None]
+    assert loss.shape == ()
+    assert torch.isfinite(loss)
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_term_survives_extreme_logits(name: str) -> None:
+    method = METHODS[name](DIMS)
+    student = Outputs(torch.full((2, 3), 1e4), torch.tensor([[1e4, -1e4, 0.0, 0.0], [0.0, 1e4, 0.0, -1e4]]))
+    teacher = Outputs(torch.full((2, 5), -1e4), -student.logits)
+    assert torch.isfinite(method(student, teacher, LABELS))

@@ -6,14 +6,14 @@ The manifest travels inside the ONNX file, as JSON under one key of `metadata_pr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgekd.errors import ModelError
 
 METADATA_KEY = "edgekd"
-FORMAT = 1
+FORMAT: Final = 1
 
 
 class _Frozen(BaseModel):

@@ -6,9 +6,9 @@ A key that is absent is *unknown*: no check that needs it can pass. Keys carry t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from edgekd.errors import ProfileError
 from edgekd.files import sha256_bytes
@@ -34,10 +34,17 @@ class Source(_Frozen):
         return any(key == own or key.startswith(f"{own}.") for own in self.keys)
 
 
-class Params(_Frozen):
-    """`max` is the largest count that fits: "fewer than 150,000" is 149_999."""
+class Cap(_Frozen):
+    """`max` is the largest count that fits: "fewer than 150,000" is 149_999. `unlimited` = only memory limits it."""
 
     max: int | None = Field(default=None, ge=0)
+    unlimited: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.unlimited and self.max is not None:
+            raise ValueError("'max' and 'unlimited' contradict each other")
+        return self
 
 
 class Region(_Frozen):
@@ -98,12 +105,6 @@ class Operator(_Frozen):
     source: str = ""
 
 
-class Layers(_Frozen):
-    """`max` counts operators that carry weights (Conv, Gemm, MatMul)."""
-
-    max: int | None = Field(default=None, ge=0)
-
-
 class Shapes(_Frozen):
     """`static` = every dimension must be a number in the file."""
 
@@ -127,14 +128,14 @@ class HardwareProfile(_Frozen):
     vendor: str = ""
     extends: str | None = None
     sources: tuple[Source, ...] = ()
-    params: Params = Params()
+    params: Cap = Cap()
     memory: Memory = Memory()
     weights: Weights = Weights()
     activations: Activations = Activations()
     requant: Requant = Requant()
     accumulator_bits: int | None = Field(default=None, gt=0)
     ops: tuple[Operator, ...] | None = None
-    layers: Layers = Layers()
+    layers: Cap = Cap()  # operators that carry weights: Conv, Gemm, MatMul
     shapes: Shapes = Shapes()
     compute: Compute = Compute()
     energy_pj_per_mac: float | None = Field(default=None, gt=0)

@@ -13,6 +13,8 @@ def require_training() -> None:
     Raises:
         UsageError: with the command that installs it.
     """
-    missing = [name for name in ("torch", "torchvision", "brevitas", "accelerate", "safetensors") if find_spec(name) is None]
+    missing = [
+        name for name in ("torch", "torchvision", "brevitas", "accelerate", "safetensors") if find_spec(name) is None
+    ]
     if missing:
         raise UsageError(f"this command trains or exports and needs {', '.join(missing)}; install edgekd[train]")

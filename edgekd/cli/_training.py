@@ -25,7 +25,13 @@ class TerminalReporter:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        columns = (TextColumn("{task.description:<22}"), BarColumn(), TextColumn("{task.fields[status]}"), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description:<22}"),
+            BarColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self.task: TaskID | None = None
 
@@ -54,7 +60,9 @@ class TerminalReporter:
         if self.console.is_terminal and self.task is not None:
             self.progress.update(self.task, status=status)
         else:
-            self.console.print(f"  {TITLES.get(line['stage'], line['stage'])}  epoch {line['epoch']:g}  {status}", highlight=False)
+            self.console.print(
+                f"  {TITLES.get(line['stage'], line['stage'])}  epoch {line['epoch']:g}  {status}", highlight=False
+            )
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
@@ -73,5 +81,7 @@ def print_stages(console: Console, results: Iterable[StageResult]) -> None:
     for result in results:
         cells = {row.shot: f"{100 * row.mean:.2f} ± {100 * row.ci95:.2f}" for row in result.accuracy}
         sizes = (f"{result.parameters:,}", f"{result.weight_bytes:,}")
-        table.add_row(TITLES.get(result.stage, result.stage), result.backbone, *sizes, cells.get(1, ""), cells.get(5, ""))
+        table.add_row(
+            TITLES.get(result.stage, result.stage), result.backbone, *sizes, cells.get(1, ""), cells.get(5, "")
+        )
     console.print(table)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from edgekd.data.imageset import SPLITS, ImageSet, Split, Splits
-from edgekd.data.registry import DATASETS, load_split, load_splits
+from edgekd.data.registry import DATASETS, discover, load_split, load_splits
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "Split", "Splits", "load_split", "load_splits"]
+
+discover()

@@ -41,7 +41,9 @@ def closed_dataset(train: Load, test: Load, class_names: Sequence[str], request:
     return Dataset(novel=False, load=load)
 
 
-def novel_dataset(every: Load, class_names: Sequence[str], splits: Mapping[Split, Sequence[str]], request: Request) -> Dataset:
+def novel_dataset(
+    every: Load, class_names: Sequence[str], splits: Mapping[Split, Sequence[str]], request: Request
+) -> Dataset:
     """Return a few-shot dataset: each split has the images of its own classes."""
 
     def load(split: Split) -> ImageSet:

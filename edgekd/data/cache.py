@@ -18,8 +18,6 @@ from edgekd.errors import StorageError
 from edgekd.files import sha256_bytes, sha256_file, write_atomic, write_text
 
 
-
-
 @dataclass(frozen=True)
 class Made:
     """Images, the labels of those that were made, and the problems of those that were not.

@@ -41,7 +41,12 @@ class _Unfit(ValueError):
 
 
 def decode(
-    source: Source, members: Sequence[Member], labels: NDArray[np.int64], size: int | None, channels: int, notify: Notify
+    source: Source,
+    members: Sequence[Member],
+    labels: NDArray[np.int64],
+    size: int | None,
+    channels: int,
+    notify: Notify,
 ) -> Made:
     """Decode every file; one that cannot be used becomes a problem such as "a.jpg (empty file)".
 

@@ -132,7 +132,9 @@ def _require_same(name: str, classes: dict[Split, tuple[str, ...]]) -> None:
     for split in SPLITS[1:]:
         odd = sorted(set(classes["train"]) ^ set(classes[split]))
         if odd:
-            raise DataError(f"'{name}': {_some(odd)} in only one of train and {split}; a closed set has the same in each")
+            raise DataError(
+                f"'{name}': {_some(odd)} in only one of train and {split}; a closed set has the same in each"
+            )
         if classes[split] != classes["train"]:
             raise DataError(f"'{name}': train and {split} list the same classes in a different order")
 

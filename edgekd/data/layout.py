@@ -104,7 +104,9 @@ class _Places:
         named = sorted(filter(_is_split, tops))
         if len(named) >= 2 and len(named) < len(tops):
             others = sorted(tops.difference(named))
-            raise DataError(f"{source.path} has split folders ({some(named)}) beside others with images ({some(others)})")
+            raise DataError(
+                f"{source.path} has split folders ({some(named)}) beside others with images ({some(others)})"
+            )
         return cls(depth, bool(named) and len(named) == len(tops))
 
     def __call__(self, parts: tuple[str, ...]) -> tuple[Split | None, tuple[str, ...]]:

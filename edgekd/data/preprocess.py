@@ -33,7 +33,9 @@ def to_int8(images: NDArray[np.uint8]) -> NDArray[np.int8]:
     """
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(f"images are {images.dtype} {images.shape}, not uint8 (n, height, width, channels)")
-    flipped = np.bitwise_xor(images, np.uint8(INPUT_OFFSET))  # flipping the top bit is subtracting 128 in two's complement
+    flipped = np.bitwise_xor(
+        images, np.uint8(INPUT_OFFSET)
+    )  # flipping the top bit is subtracting 128 in two's complement
     return np.ascontiguousarray(flipped.transpose(0, 3, 1, 2)).view(np.int8)
 
 

@@ -15,6 +15,7 @@ from edgekd.data.imageset import ImageSet, Split, Splits, checked_split
 from edgekd.data.request import Options, Request
 from edgekd.errors import DataError, unknown
 
+
 @dataclass(frozen=True)
 class Dataset:
     """What a reader found: nothing is decoded until `load` is asked for a split."""

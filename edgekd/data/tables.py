@@ -46,7 +46,9 @@ def find_table(source: Source, root: Path) -> Table | None:
         return None
     if len(texts) < len(SPLITS):
         missing = [f"{split}.csv" for split in SPLITS if split not in texts]
-        raise DataError(f"{source.path} has {', '.join(f'{split}.csv' for split in texts)} but not {', '.join(missing)}")
+        raise DataError(
+            f"{source.path} has {', '.join(f'{split}.csv' for split in texts)} but not {', '.join(missing)}"
+        )
     return _from_csv(texts)
 
 

@@ -144,7 +144,7 @@ def _recolour(pixels: Tensor, draws: Draws) -> Tensor:
     """
     b, c, s = (factor[:, None, None, None] for factor in (draws.brightness, draws.contrast, draws.saturation))
     gray = _luma(pixels)  # (n, height, width, 1)
-    # Sums in double do not depend on how threads divide them.
+    # Summed in double: the order in which threads add must not show once rounded to float.
     mean = gray.double().mean((1, 2), keepdim=True).float()
     moved = b * c * (1 - s) * gray + b * (1 - c) * mean
     return (b * c * s * pixels).add_(moved).clamp_(0, 255)

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from edgekd.errors import RunError
-from edgekd.files import write_atomic
+from edgekd.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
     # Tensors of a state dict may share memory or be views: safetensors wants each on its own.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in snapshot.tensors.items()}
     metadata = {"values": json.dumps(dict(snapshot.values))}
-    write_atomic(path, lambda temporary: save_file(tensors, str(temporary), metadata))
+    write_bytes(path, save(tensors, metadata))
 
 
 def load_snapshot(path: Path) -> Snapshot:

@@ -5,8 +5,8 @@ The conventions, stated here and nowhere else:
 - A parameter is one element of a constant that reaches a weight or bias input, through any quantizers and views: of
   Conv, Gemm and MatMul; of BatchNormalization, PRelu and element-wise operators where it has more than one element.
   Each constant counts once. Scales, zero points, shapes and clip limits are not parameters.
-- Weight bytes are those parameters at the width a device stores: int8 1 byte, int32 bias 4, float32 4, 4-bit 1/2. Scales
-  are left out, because each target keeps them in its own form.
+- Weight bytes are those parameters at the width a device stores: int8 1 byte, int32 bias 4, float32 4, 4-bit 1/2.
+  Scales are left out, because each target keeps them in its own form.
 - A MAC is one multiplication of an activation by a weight, whether either is zero or not (padding counts). Pools,
   additions, activations and requantization cost 0. A symbolic batch is one image; a fixed batch counts whole.
 """

@@ -37,7 +37,9 @@ def read_mnist(request: Request) -> Dataset:
     return _read(request, DIGITS)
 
 
-@dataset("fashion-mnist", "articles of clothing, 1x28x28, 10 classes, closed", download=torchvision_download("FashionMNIST"))
+@dataset(
+    "fashion-mnist", "articles of clothing, 1x28x28, 10 classes, closed", download=torchvision_download("FashionMNIST")
+)
 def read_fashion_mnist(request: Request) -> Dataset:
     """Read Zalando's articles of clothing.
 
@@ -69,9 +71,7 @@ def _from_test_only(test: Pair, names: tuple[str, ...], request: Request) -> Dat
         f"'{request.name}' has only its {len(labels):,} test images: {len(taken):,} of them stay test, the others become "
         "train and val. Accuracies are not those of the benchmark"
     )
-    return closed_dataset(
-        lambda: (images[stay], labels[stay]), lambda: (images[taken], labels[taken]), names, request
-    )
+    return closed_dataset(lambda: (images[stay], labels[stay]), lambda: (images[taken], labels[taken]), names, request)
 
 
 def _find(root: Path, prefix: str) -> Pair | None:

@@ -60,7 +60,9 @@ def val_classes(names: Sequence[str], seed: int) -> set[str]:
     rng = np.random.default_rng(seed)
     alphabets = sorted({name.rpartition("/")[0] for name in names})
     if len(alphabets) > 1:
-        chosen = {alphabets[index] for index in rng.permutation(len(alphabets))[: round(VAL_FRACTION * len(alphabets)) or 1]}
+        chosen = {
+            alphabets[index] for index in rng.permutation(len(alphabets))[: round(VAL_FRACTION * len(alphabets)) or 1]
+        }
         return {name for name in names if name.rpartition("/")[0] in chosen}
     length = round(VAL_FRACTION * len(names))
     start = int(rng.integers(len(names) - length + 1))
@@ -92,7 +94,9 @@ def _read_npz(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is damaged or has no arrays 'images' and 'labels': {error}") from error
     if images.dtype != np.bool_ or images.ndim < 3 or labels.size != np.prod(images.shape[:-2]) or not labels.size:
-        raise DataError(f"{path}: images {images.dtype} {images.shape} and labels {labels.shape} do not belong together")
+        raise DataError(
+            f"{path}: images {images.dtype} {images.shape} and labels {labels.shape} do not belong together"
+        )
     flat = labels.reshape(-1).astype(np.int64)
     require_labels(flat, flat.size, str(path))
     return images.reshape(-1, *images.shape[-2:]), flat

@@ -65,5 +65,5 @@ def _checked(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
 
 def unsaid(profile: HardwareProfile, key: str, has: str, value: Scalar = None) -> Finding:
     """Return the finding of a rule that cannot decide: `key` is absent from the profile, the file `has` this."""
-    message = f"profile '{profile.name}' does not say {key}; the file has {has}"
+    message = f"'{profile.name}' does not say {key}; the file has {has}"
     return Finding(status="unknown", message=message, attribute=key, value=value)

@@ -31,6 +31,9 @@ class _Demand:
     allowed: Sequence[int | str]
     unit: str = ""
 
+    def words(self) -> str:
+        return " or ".join(map(str, self.allowed)) + self.unit
+
 
 @rule("weight-bits")
 def weight_bits(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
@@ -134,7 +137,7 @@ def _check(profile: HardwareProfile, demand: _Demand, found: Sequence[Choice]) -
     if demand.limit is None:
         yield unsaid(profile, demand.key, has, has)
         return
-    target, source = f"the target takes {demand.limit}{demand.unit}", profile.source(demand.key)
+    target, source = f"the target takes {demand.words()}", profile.source(demand.key)
     bad = [(node, value) for node, value in found if value not in demand.allowed]
     common = {"attribute": demand.key, "limit": demand.limit, "source": source}
     for node, value in bad:

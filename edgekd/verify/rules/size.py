@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from edgekd.profile import HardwareProfile
+from edgekd.profile import Cap, HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules.base import Finding, Status, rule, unsaid
+
+_NOUNS = {"params": "parameters", "layers": "layers"}
 
 
 @rule("parameters")
 def parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more parameters than the target holds."""
-    total, cap = facts.costs.parameters, profile.params.max
-    if cap is None:
-        yield unsaid(profile, "params.max", f"{total:,} parameters", total)
-        return
-    status, message = _against_cap(total, cap, [node.name for node in facts.graph.nodes if node.has_subgraph])
-    yield Finding(
-        status=status,
-        message=message,
-        attribute="params.max",
-        value=total,
-        limit=cap,
-        source=profile.source("params.max"),
-    )
-
-
-def _against_cap(total: int, cap: int, hidden: list[str]) -> tuple[Status, str]:
-    """Compare with the cap; `hidden` are operators with graphs of their own, whose parameters are not in the total."""
-    if total > cap:
-        return "fail", f"{total:,} parameters exceed the cap of {cap:,} by {total - cap:,}"
-    if hidden:
-        return "unknown", f"{total:,} parameters of at most {cap:,}, without those inside {', '.join(hidden)}"
-    return "pass", f"{total:,} parameters of at most {cap:,}"
+    hidden = [node.name for node in facts.graph.nodes if node.has_subgraph]
+    yield _judge(profile, "params", profile.params, facts.costs.parameters, hidden=hidden)
 
 
 @rule("layers")
 def layers(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more layers with weights than the target runs."""
-    count, most = len(facts.layers), profile.layers.max
-    if most is None:
-        yield unsaid(profile, "layers.max", f"{count} layers", count)
-        return
-    yield Finding(
-        status="pass" if count <= most else "fail",
-        message=f"{count} layers of at most {most}",
-        attribute="layers.max",
-        value=count,
-        limit=most,
-        source=profile.source("layers.max"),
+    yield _judge(profile, "layers", profile.layers, len(facts.layers))
+
+
+def _judge(profile: HardwareProfile, section: str, cap: Cap, total: int, *, hidden: Sequence[str] = ()) -> Finding:
+    """Compare a count with a cap; `hidden` are operators with graphs of their own, whose share is not in the total."""
+    key, noun = f"{section}.max", _NOUNS[section]
+    if cap.max is None and not cap.unlimited:
+        return unsaid(profile, key, f"{total:,} {noun}", total)
+    status: Status = "unknown" if hidden else "pass"
+    message = (
+        f"{total:,} {noun}, limited by memory only" if cap.max is None else f"{total:,} {noun} of at most {cap.max:,}"
+    )
+    if hidden:
+        message += f", without those inside {', '.join(hidden)}"
+    if cap.max is not None and total > cap.max:
+        status, message = "fail", f"{total:,} {noun} exceed the cap of {cap.max:,} by {total - cap.max:,}"
+    return Finding(
+        status=status, message=message, attribute=key, value=total, limit=cap.max, source=profile.source(key)
     )

@@ -1,0 +1,71 @@
+"""From teacher to deployed file in one table, and what each step changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.table import Table
+
+from edgekd.cli._training import TITLES
+from edgekd.manifest import AccuracyRow, StageResult
+from edgekd.verify.report import DEPLOYED
+
+ROWS = {**{name: TITLES[name] for name in ("teach", "scratch", "distill", "meta")}, DEPLOYED: "INT8 deployed"}
+
+Measurement = tuple[str, str, str, int, int, int]  # dataset, split, head, way, shot, query: what makes rows comparable
+
+
+def stages_table(lineage: Iterable[StageResult]) -> Table:
+    """One row for each stage; one column for each way of measuring that any stage has."""
+    stages = [stage for stage in lineage if stage.stage in ROWS]
+    measurements = sorted({key for stage in stages for key in _measured(stage)})
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in ("parameters", "bytes", *_headings(measurements)):
+        table.add_column(heading, justify="right")
+    for stage in stages:
+        rows = _measured(stage)
+        cells = [_percent(rows[key]) if key in rows else "" for key in measurements]
+        table.add_row(ROWS[stage.stage], f"{stage.parameters:,}", f"{stage.weight_bytes:,}", *cells)
+    return table
+
+
+def gains(lineage: Iterable[StageResult]) -> str:
+    """Say what each step gained or cost in points of accuracy; empty where no two stages can be compared."""
+    stages = {stage.stage: stage for stage in lineage}
+    distilled, meta = stages.get("distill"), stages.get("meta")
+    student = meta or distilled
+    steps = (
+        ("distilling gained", _points(stages.get("scratch"), distilled)),
+        ("meta-learning gained", _points(distilled, meta)),
+        ("quantizing cost", _points(stages.get(DEPLOYED), student)),  # the other way round: a cost is positive
+    )
+    return "; ".join(f"{words} {points}" for words, points in steps if points)
+
+
+def _points(before: StageResult | None, after: StageResult | None) -> str:
+    """Return "+1.2/+3.4 points (1-shot/5-shot)" over what was measured on both."""
+    old, new = _measured(before), _measured(after)
+    common = sorted(old.keys() & new.keys())
+    if not common:
+        return ""
+    points = "/".join(f"{100 * (new[key].mean - old[key].mean):+.1f}" for key in common)
+    return f"{points} points ({'/'.join(f'{shot}-shot' for *_, shot, _ in common)})"
+
+
+def _measured(stage: StageResult | None) -> Mapping[Measurement, AccuracyRow]:
+    rows = stage.accuracy if stage else ()
+    return {(row.dataset.partition(":")[0], row.split, row.head, row.way, row.shot, row.query): row for row in rows}
+
+
+def _headings(measurements: Sequence[Measurement]) -> list[str]:
+    """The protocol, with the images and the head where the columns differ in them."""
+    mixed = len({key[:3] for key in measurements}) > 1
+    return [
+        f"{way}-way {shot}-shot %" + (f"\n{data}/{split}, {head}" if mixed else "")
+        for data, split, head, way, shot, _ in measurements
+    ]
+
+
+def _percent(row: AccuracyRow) -> str:
+    return f"{100 * row.mean:.2f} ± {100 * row.ci95:.2f}"

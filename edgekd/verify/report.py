@@ -1,0 +1,181 @@
+"""The report of `edgekd verify`: what `--json` writes, key by key. Keys may be added; none is renamed or removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from edgekd import __version__
+from edgekd.manifest import AccuracyRow, StageResult
+from edgekd.profile import HardwareProfile
+from edgekd.verify.environment import cpu_flags, versions
+from edgekd.verify.facts import Facts
+from edgekd.verify.graph import Flavour
+from edgekd.verify.rules import Finding, Status
+
+DEPLOYED = "deployed"  # the stage of the lineage that is the file itself
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelRef(_Frozen):
+    """Which file was verified; `symbolic` lists its open dimensions as tensor[axis]=name."""
+
+    path: str
+    sha256: str
+    flavour: Flavour
+    producer: str
+    symbolic: tuple[str, ...] = ()
+
+
+class ProfileRef(_Frozen):
+    """Against which hardware profile."""
+
+    name: str
+    sha256: str
+
+
+class Params(_Frozen):
+    """Counted and allowed parameters."""
+
+    total: int
+    cap: int | None
+
+
+class LiveTensor(_Frozen):
+    """One term of the memory peak."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+class Memory(_Frozen):
+    """Bytes of weights and activations; None where a size is not known. `live_at_peak` adds up to the lower bound."""
+
+    weight_bytes: int
+    peak_activation_bytes: int | None
+    peak_activation_bytes_fused: int | None
+    lower_bound_bytes: int | None
+    planner: str | None
+    peak_node: str | None
+    live_at_peak: tuple[LiveTensor, ...] = ()
+
+
+class LayerRow(_Frozen):
+    """What one layer costs."""
+
+    node: str
+    op: str
+    macs: int | None
+    parameters: int
+    weight_bytes: int
+
+
+class Environment(_Frozen):
+    """Where the verdict was reached; `cpu_flags` is None where the system does not tell."""
+
+    edgekd: str
+    versions: dict[str, str]
+    cpu_flags: tuple[str, ...] | None
+
+
+class Timings(_Frozen):
+    """Seconds spent on the static checks and on accuracy."""
+
+    static_s: float
+    accuracy_s: float | None = None
+
+
+class Report(_Frozen):
+    """Everything `edgekd verify` found out. `lineage` ends with the file itself, as measured now."""
+
+    verdict: Literal["pass", "fail", "unknown"]
+    model: ModelRef
+    profile: ProfileRef
+    params: Params
+    macs: int
+    memory: Memory
+    findings: tuple[Finding, ...]
+    accuracy: tuple[AccuracyRow, ...]
+    layers: tuple[LayerRow, ...]
+    lineage: tuple[StageResult, ...]
+    warnings: tuple[str, ...]
+    environment: Environment
+    timings: Timings
+
+    def to_json(self) -> str:
+        """Return the report as JSON text."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def verdict_of(findings: Iterable[Finding]) -> Status:
+    """Fail if any finding does; unknown if none does and one could not be decided; else pass."""
+    statuses = {finding.status for finding in findings}
+    return "fail" if "fail" in statuses else "unknown" if "unknown" in statuses else "pass"
+
+
+def report_of(
+    facts: Facts,
+    profile: HardwareProfile,
+    findings: tuple[Finding, ...],
+    *,
+    accuracy: tuple[AccuracyRow, ...],
+    warnings: tuple[str, ...],
+    timings: Timings,
+) -> Report:
+    """Put a report together."""
+    graph = facts.graph
+    symbolic = tuple(f"{dim.tensor}[{'?' if dim.axis is None else dim.axis}]={dim.label}" for dim in graph.symbolic)
+    return Report(
+        verdict=verdict_of(findings),
+        model=ModelRef(
+            path=str(graph.path),
+            sha256=graph.sha256,
+            flavour=facts.flavour,
+            producer=graph.producer,
+            symbolic=symbolic,
+        ),
+        profile=ProfileRef(name=profile.name, sha256=profile.sha256),
+        params=Params(total=facts.costs.parameters, cap=profile.params.max),
+        macs=facts.costs.macs,
+        memory=_memory(facts),
+        findings=findings,
+        accuracy=accuracy,
+        layers=tuple(LayerRow.model_validate(vars(cost)) for cost in facts.costs.layers),
+        lineage=_lineage(facts, accuracy),
+        warnings=warnings,
+        environment=Environment(edgekd=__version__, versions=versions(), cpu_flags=cpu_flags()),
+        timings=timings,
+    )
+
+
+def _memory(facts: Facts) -> Memory:
+    memory = facts.memory
+    plan, fused = memory.plan, memory.fused
+    live = plan.live_at_peak() if plan else ()
+    return Memory(
+        weight_bytes=facts.costs.weight_bytes,
+        peak_activation_bytes=plan.peak_bytes if plan else None,
+        peak_activation_bytes_fused=fused.peak_bytes if fused else None,
+        lower_bound_bytes=plan.lower_bound_bytes if plan else None,
+        planner=plan.planner if plan else None,
+        peak_node=memory.steps[plan.peak_step].name if plan and memory.steps else None,
+        live_at_peak=tuple(LiveTensor(tensor=item.tensor, shape=item.shape, bytes=item.bytes) for item in live),
+    )
+
+
+def _lineage(facts: Facts, accuracy: tuple[AccuracyRow, ...]) -> tuple[StageResult, ...]:
+    earlier = facts.manifest.lineage if facts.manifest else ()
+    deployed = StageResult(
+        stage=DEPLOYED,
+        backbone=earlier[-1].backbone if earlier else "",
+        parameters=facts.costs.parameters,
+        weight_bytes=facts.costs.weight_bytes,
+        accuracy=accuracy,
+    )
+    return (*earlier, deployed)

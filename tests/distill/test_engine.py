@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekd.distill.engine import Batch, Stage, TrainingError, clear_checkpoint, fit
+from edgekd.distill.seeding import generator
+from edgekd.distill.session import Session, Silent, Stopped, open_session
+from edgekd.errors import RunError, StorageError
+from edgekd.manifest import DataRef
+from edgekd.recipe import Recipe, Schedule
+from edgekd.run import Run
+
+DATA = DataRef(spec="glyphs", split="test", fingerprint="0" * 64, n_classes=5, novel=True, seed=0)
+
+
+class Regression(nn.Module):
+    """A little network with dropout and BatchNorm, so that all kinds of state are in play."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1))
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = (self.net(x) - y).square().mean()
+        return loss, {"mse": loss}
+
+
+class StopAfter(Silent):
+    """A reporter that asks the deadline to stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left, self.session = steps, None
+
+    def step(self, images: int) -> None:
+        self.left -= 1
+        if self.left == 0 and self.session:
+            self.session.deadline.signalled = "enough"
+
+
+def make_run(folder: Path) -> Run:
+    return Run.create(folder, Recipe(), DATA, {})
+
+
+def make_stage(task: nn.Module, batch: Callable[[int], Batch] | None = None, epochs: float = 4) -> Stage:
+    def draw(step: int) -> Batch:
+        x = torch.randn(16, 4, generator=generator(0, "batch", step))
+        return {"x": x, "y": x.sum(1, keepdim=True)}
+
+    def validate() -> float:
+        task.eval()
+        x = torch.randn(64, 4, generator=generator(1, "val"))
+        with torch.no_grad():
+            return -float((task.net(x) - x.sum(1, keepdim=True)).square().mean())  # type: ignore[operator]
+
+    return Stage("toy", task, batch or draw, Schedule(epochs=epochs, lr=0.05), 5, 16, validate)
+
+
+def make_session(reporter: Silent | None = None) -> Session:
+    return open_session("fp32", 0, None, reporter, cpu=True)
+
+
+def new_task() -> Regression:
+    torch.manual_seed(7)
+    return Regression()
+
+
+def test_training_lowers_the_loss_and_writes_a_line_for_each_epoch(tmp_path: Path) -> None:
+    run, task = make_run(tmp_path / "run"), new_task()
+    score = fit(make_stage(task), run, make_session())
+    lines = run.metrics()
+    assert [line["step"] for line in lines] == [5, 10, 15, 20]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert score == max(line["val_accuracy"] for line in lines)
+    assert lines[0]["terms"].keys() == {"mse"}
+
+
+def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
+    run, task = make_run(tmp_path / "run"), new_task()
+    seen: list[dict[str, Tensor]] = []
+    scores = iter([0.1, 0.9, 0.5, 0.2])
+
+    def validate() -> float:
+        seen.append({name: value.clone() for name, value in task.state_dict().items()})
+        return next(scores)
+
+    stage = make_stage(task)
+    fit(Stage(stage.name, task, stage.batch, stage.schedule, 5, 16, validate), run, make_session())
+    assert all(torch.equal(value, seen[1][name]) for name, value in task.state_dict().items())
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 13], ids=lambda step: f"after-{step}")
+def test_a_stopped_and_resumed_run_is_bit_identical(tmp_path: Path, stop_at: int) -> None:
+    whole_run, whole = make_run(tmp_path / "whole"), new_task()
+    fit(make_stage(whole), whole_run, make_session())
+
+    run, task = make_run(tmp_path / "parts"), new_task()
+    reporter = StopAfter(stop_at)
+    session = make_session(reporter)
+    reporter.session = session  # type: ignore[assignment]
+    with pytest.raises(Stopped, match=f"step {stop_at} of 20"):
+        fit(make_stage(task), run, session)
+    resumed = Regression()  # other weights: all must come from the checkpoint
+    fit(make_stage(resumed), run, make_session())
+
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+    without_speed = [{k: v for k, v in line.items() if k != "images_per_s"} for line in run.metrics()]
+    assert without_speed == [{k: v for k, v in line.items() if k != "images_per_s"} for line in whole_run.metrics()]
+
+
+def test_lines_beyond_the_checkpoint_are_not_written_twice(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    fit(make_stage(new_task(), epochs=1), run, make_session())
+    clear_checkpoint(run, "toy")
+    with run.metrics_path.open("a") as stream:
+        stream.write('{"stage": "toy", "st')  # cut off by a crash
+    fit(make_stage(new_task(), epochs=1), run, make_session())
+    assert [json.loads(line)["step"] for line in run.metrics_path.read_text().splitlines()] == [5]
+
+
+def test_nan_stops_with_the_step_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    run, task = make_run(tmp_path / "run"), new_task()
+    stage = make_stage(task)
+
+    def poisoned(step: int) -> Batch:
+        batch = dict(stage.batch(step))
+        return batch | {"y": batch["y"] * float("nan")} if step == 3 else batch
+
+    with pytest.raises(TrainingError, match="stage 'toy' is nan at step 4"):
+        fit(make_stage(task, poisoned), run, make_session())
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
+    run, task = make_run(tmp_path / "run"), new_task()
+    fit(make_stage(task), run, make_session())
+    path = run.folder / "checkpoint-toy" / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"checkpoint-toy/state.safetensors is truncated"):
+        fit(make_stage(new_task()), run, make_session())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "run")
+    fit(make_stage(new_task(), epochs=1), run, make_session())
+    path = run.folder / "checkpoint-toy" / "state.safetensors"
+    before = path.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edgekd.files._write_all", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        fit(make_stage(new_task(), epochs=2), run, make_session())
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob(".*.tmp"))
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    fit(make_stage(new_task()), run, make_session())
+    run.recipe = Recipe(seed=1)
+    with pytest.raises(RunError, match="another recipe"):
+        fit(make_stage(new_task()), run, make_session())
+
+
+def test_frozen_batchnorm_keeps_its_statistics(tmp_path: Path) -> None:
+    run, task = make_run(tmp_path / "run"), new_task()
+    stage = make_stage(task)
+    frozen = Schedule(epochs=1, lr=0.05, freeze_batchnorm=True)
+    fit(Stage(stage.name, task, stage.batch, frozen, 5, 16), run, make_session())
+    norm = task.net[1]
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert torch.equal(norm.running_mean, torch.zeros(8))  # type: ignore[arg-type]

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.distill.optimizer import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
+from edgekd.recipe import Schedule
+
+
+def test_cosine_ends_at_zero_and_is_half_way_in_the_middle() -> None:
+    schedule = Schedule(epochs=10, lr=0.2, warmup_epochs=0)
+    assert [learning_rate(schedule, epoch) for epoch in (0, 5, 10)] == pytest.approx([0.2, 0.1, 0.0])
+
+
+def test_step_multiplies_at_each_milestone() -> None:
+    schedule = Schedule(epochs=160, lr=0.025, schedule="step", milestones=(70, 100, 130), gamma=0.1, warmup_epochs=0)
+    assert [learning_rate(schedule, epoch) for epoch in (69, 70, 100, 159)] == pytest.approx([0.025, 0.0025, 0.00025, 0.000025])
+
+
+def test_warmup_is_linear() -> None:
+    schedule = Schedule(epochs=100, lr=1.0, warmup_epochs=2)
+    assert learning_rate(schedule, 1) == pytest.approx(0.5 * 0.5 * (1 + math.cos(math.pi / 100)))
+
+
+def test_only_matrices_are_decayed() -> None:
+    groups = build_optimizer(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), Schedule()).param_groups
+    assert [group["weight_decay"] for group in groups] == [5e-4, 0.0]
+    assert [[parameter.ndim for parameter in group["params"]] for group in groups] == [[4], [1, 1, 1]]
+
+
+def test_state_survives_as_tensors() -> None:
+    def network() -> nn.Linear:
+        torch.manual_seed(0)
+        return nn.Linear(3, 2)
+
+    a, b = network(), network()
+    first, second = build_optimizer(a, Schedule(lr=0.1)), build_optimizer(b, Schedule(lr=0.1))
+    x = torch.randn(5, 3)
+
+    def step(net: nn.Linear, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        net(x).square().mean().backward()
+        optimizer.step()
+
+    step(a, first)
+    b.load_state_dict(a.state_dict())
+    load_optimizer_tensors(second, {name: value.clone() for name, value in optimizer_tensors(first).items()})
+    step(a, first)
+    step(b, second)
+    assert torch.equal(a.weight, b.weight)

@@ -1,0 +1,74 @@
+"""Two processes on the CPU: the same gradients as one on the same global batch, and the whole chain runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+ONE_STEP = """
+import sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from edgekd.data import load_splits
+from edgekd.distill.batches import TrainingImages, shuffled_rows
+from edgekd.distill.backbones import build_backbone
+from edgekd.distill.session import open_session
+from edgekd.distill.tasks import Classifier, LabelTask
+from edgekd.recipe import Augment
+
+torch.set_num_threads(1)
+session = open_session("fp32", 0, cpu=True)
+images = TrainingImages.load(load_splits(sys.argv[1]).train, Augment(flip=True, rotation_degrees=10), session)
+torch.manual_seed(0)
+task = LabelTask(Classifier(build_backbone("conv4-8", 3), 8, 8))
+for module in task.modules():
+    if isinstance(module, nn.BatchNorm2d):
+        module.eval()
+model = session.accelerator.prepare_model(task)
+pixels, labels = images.take(shuffled_rows(128, 32, 0, "x")(0), "x", 0)
+loss, _ = model(images=pixels, labels=labels)
+session.accelerator.backward(loss)
+if session.is_main:
+    gradients = {name: parameter.grad for name, parameter in task.named_parameters() if parameter.grad is not None}
+    save_file(gradients, sys.argv[2], {"world": str(session.world)})
+"""
+
+
+def launch(processes: int, *arguments: str, folder: Path) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command = [*launcher, "--num_processes", str(processes), "--main_process_port", "0", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("processes", [2])
+def test_gradients_are_those_of_one_process(tmp_path: Path, image_folder: Path, processes: int) -> None:
+    script = tmp_path / "step.py"
+    script.write_text(ONE_STEP)
+    spec = f"folder:{image_folder}"
+    launch(1, str(script), spec, "one.safetensors", folder=tmp_path)
+    launch(processes, str(script), spec, "two.safetensors", folder=tmp_path)
+    one, two = load_file(tmp_path / "one.safetensors"), load_file(tmp_path / "two.safetensors")
+    assert one.keys() == two.keys()
+    for name, gradient in one.items():
+        scale = max(abs(gradient).max(), 1e-6)
+        assert abs(gradient - two[name]).max() / scale < 1e-4, name
+
+
+def test_the_chain_runs_on_two_processes(tmp_path: Path, tiny_recipe: Path) -> None:
+    launch(2, "--module", "edgekd", "distill", "--recipe", str(tiny_recipe), "--run", "run", "--cpu", folder=tmp_path)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["complete"]
+    assert list(manifest["stages"]) == ["teach", "scratch", "distill", "meta", "quantize"]
+    steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len({(line["stage"], line["step"]) for line in steps}) == len(steps)  # one process writes

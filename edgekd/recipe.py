@@ -44,14 +44,19 @@ class Augment(_Frozen):
 
 
 class Schedule(_Frozen):
-    """SGD with momentum; learning rate by `schedule`, after a linear warm-up. One epoch sees each training image once."""
+    """Optimizer and learning rate, by `schedule` after a linear warm-up. One epoch sees each training image once.
+
+    `adamw` ignores `momentum` and `nesterov`; `clip_norm` bounds the gradient's norm, 0 leaves it.
+    """
 
     epochs: float = Field(default=10, ge=0, le=100_000)
     batch_size: int = Field(default=64, ge=1)
-    lr: float = Field(default=0.05, gt=0)
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    lr: float = Field(default=3e-3, gt=0)
+    clip_norm: float = Field(default=5.0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
-    weight_decay: float = Field(default=5e-4, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
     schedule: Literal["cosine", "step"] = "cosine"
     milestones: tuple[float, ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
@@ -96,8 +101,7 @@ class Meta(Schedule):
     epochs: float = Field(default=2, ge=0)
     batch_size: int = Field(default=4, ge=1)
     batches_per_epoch: int = Field(default=50, ge=1)
-    lr: float = Field(default=1e-3, gt=0)
-    nesterov: bool = False
+    lr: float = Field(default=3e-4, gt=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
     way: int = Field(default=5, ge=2)
     shot: int = Field(default=1, ge=1)
@@ -113,7 +117,7 @@ class Quantize(Schedule):
 
     method: Literal["qat", "ptq"] = "qat"
     epochs: float = Field(default=1, ge=0)
-    lr: float = Field(default=2e-3, gt=0)
+    lr: float = Field(default=3e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
     calibration_images: int = Field(default=512, ge=1)

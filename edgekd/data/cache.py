@@ -40,7 +40,7 @@ class _Index:
 
 
 def cache_folder() -> Path:
-    """Return the folder for everything that can be made again: $EDGEKD_CACHE, else `edgekd` in the user's cache folder."""
+    """Return the folder for what can be made again: $EDGEKD_CACHE, else `edgekd` in the user's cache folder."""
     given = os.environ.get("EDGEKD_CACHE")
     if given:
         return Path(given).expanduser()
@@ -61,7 +61,7 @@ def cached(kind: str, key: dict[str, Any], make: Callable[[], Made], notify: Not
     made = make()
     try:
         _write(path, made)
-    except StorageError as error:
+    except (StorageError, OSError) as error:
         notify(f"working without the cache: {error}")
         return made
     return _read(path) or made

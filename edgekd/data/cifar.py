@@ -17,25 +17,24 @@ CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 
+_CIFAR_FS: dict[Split, str] = {
+    "train": """
+        apple aquarium_fish bear bee bottle bowl boy bridge bus can castle caterpillar chair clock cloud
+        cockroach couch cup dinosaur dolphin elephant forest girl hamster house kangaroo keyboard lawn_mower
+        lion lizard lobster mountain mouse mushroom oak_tree orange orchid palm_tree pear pine_tree plate
+        porcupine possum rabbit raccoon ray road seal shrew skunk skyscraper snake spider squirrel streetcar
+        sunflower tank tiger train trout tulip turtle willow_tree wolf""",
+    "val": """
+        beaver beetle butterfly camel cattle crab crocodile flatfish lamp maple_tree motorcycle otter sea
+        shark television tractor""",
+    "test": """
+        baby bed bicycle chimpanzee fox leopard man pickup_truck plain poppy rocket rose snail sweet_pepper
+        table telephone wardrobe whale woman worm""",
+}
+
 # Bertinetto, Henriques, Torr, Vedaldi, "Meta-learning with differentiable closed-form solvers", 2019,
 # https://arxiv.org/abs/1805.08136: the classes of CIFAR-FS.
-CIFAR_FS: dict[Split, tuple[str, ...]] = {
-    "train": tuple(
-        """apple aquarium_fish bear bee bottle bowl boy bridge bus can castle caterpillar chair clock cloud cockroach
-        couch cup dinosaur dolphin elephant forest girl hamster house kangaroo keyboard lawn_mower lion lizard lobster
-        mountain mouse mushroom oak_tree orange orchid palm_tree pear pine_tree plate porcupine possum rabbit raccoon
-        ray road seal shrew skunk skyscraper snake spider squirrel streetcar sunflower tank tiger train trout tulip
-        turtle willow_tree wolf""".split()
-    ),
-    "val": tuple(
-        """beaver beetle butterfly camel cattle crab crocodile flatfish lamp maple_tree motorcycle otter sea shark
-        television tractor""".split()
-    ),
-    "test": tuple(
-        """baby bed bicycle chimpanzee fox leopard man pickup_truck plain poppy rocket rose snail sweet_pepper table
-        telephone wardrobe whale woman worm""".split()
-    ),
-}
+CIFAR_FS: dict[Split, tuple[str, ...]] = {split: tuple(names.split()) for split, names in _CIFAR_FS.items()}
 
 CIFAR100_CLASSES = tuple(sorted(name for names in CIFAR_FS.values() for name in names))  # the official order
 

@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,23 +37,26 @@ FOREIGN = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "WMF"})
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, struct.error, zlib.error)
 
 
-class _Unfit(ValueError):
+class _UnfitError(ValueError):
     """An image that can be decoded but not used."""
 
 
-def decode(
-    source: Source,
-    members: Sequence[Member],
-    labels: NDArray[np.int64],
-    size: int | None,
-    channels: int,
-    notify: Notify,
-) -> Made:
+@dataclass(frozen=True)
+class Files:
+    """Image files of one source and the class of each (n,)."""
+
+    source: Source
+    members: Sequence[Member]
+    labels: NDArray[np.int64]
+
+
+def decode(files: Files, size: int | None, channels: int, notify: Notify) -> Made:
     """Decode every file; one that cannot be used becomes a problem such as "a.jpg (empty file)".
 
     Phone photographs are turned upright (EXIF), transparency is laid over white, 16-bit gray keeps its high byte.
     With `size` None all images must have one size: the most frequent, and each other size is a problem.
     """
+    source, members = files.source, files.members
     width, height = (size, size) if size else _usual_size(source, members)
     images = np.zeros((len(members), height, width, channels), np.uint8)
     convert = fitter(height, width, channels)
@@ -60,7 +64,9 @@ def decode(
     def decode_into(index: int) -> str | None:
         def use(image: Image) -> None:
             if not size and image.size != (width, height):
-                raise _Unfit(f"{image.width}x{image.height}, not {width}x{height} as most; --size N makes all N x N")
+                raise _UnfitError(
+                    f"{image.width}x{image.height}, not {width}x{height} as most; --size N makes all N x N"
+                )
             images[index] = as_array(convert(image))
 
         return _attempt(source, members[index], use)
@@ -68,7 +74,7 @@ def decode(
     problems = list(_progress(_in_threads(decode_into, range(len(members))), len(members), notify))
     good = np.array([problem is None for problem in problems])
     kept = images if good.all() else images[good]
-    return Made(kept, labels[good], tuple(problem for problem in problems if problem is not None))
+    return Made(kept, files.labels[good], tuple(problem for problem in problems if problem is not None))
 
 
 def open_image(data: bytes) -> Image:
@@ -89,7 +95,8 @@ def _attempt(source: Source, member: Member, use: Callable[[Image], None]) -> st
     try:
         use(open_image(source.read(member)))
     except DAMAGED as error:
-        return f"{member.name} ({str(error) or type(error).__name__})"
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return f"{member.name} ({reason})"
     return None
 
 
@@ -97,15 +104,15 @@ def _header(data: bytes) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     if not data:
-        raise _Unfit("empty file")
+        raise _UnfitError("empty file")
     try:
         image = Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError as error:
-        raise _Unfit("not an image") from error
+        raise _UnfitError("not an image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _Unfit("too many pixels, refused as a decompression bomb") from error
+        raise _UnfitError("too many pixels, refused as a decompression bomb") from error
     if image.width * image.height > MAX_PIXELS:
-        raise _Unfit(f"{image.width}x{image.height} pixels, refused as a decompression bomb")
+        raise _UnfitError(f"{image.width}x{image.height} pixels, refused as a decompression bomb")
     return image
 
 
@@ -117,7 +124,7 @@ def _opaque(image: Image) -> Image:
     if image.mode.startswith("I;16"):
         return Images.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in {"I", "F"}:
-        raise _Unfit(f"32-bit pixels (mode {image.mode}) have no fixed range")
+        raise _UnfitError(f"32-bit pixels (mode {image.mode}) have no fixed range")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Images.alpha_composite(Images.new("RGBA", layer.size, "white"), layer).convert("RGB")

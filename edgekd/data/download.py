@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from edgekd.errors import DataError
 
@@ -15,10 +17,10 @@ def torchvision_download(dataset: str) -> Fill:
     """Return a function that downloads torchvision's `dataset` (a class name) into a folder."""
 
     def fill(folder: Path) -> None:
-        datasets = _torchvision().datasets
+        reader = getattr(_torchvision_datasets(), dataset)
         parts = ({"background": True}, {"background": False}) if dataset == "Omniglot" else ({"train": True},)
         for part in parts:
-            _guarded(dataset, lambda part=part: getattr(datasets, dataset)(str(folder), download=True, **part))
+            _guarded(dataset, partial(reader, str(folder), download=True, **part))
 
     return fill
 
@@ -27,18 +29,17 @@ def archive_download(url: str, md5: str) -> Fill:
     """Return a function that downloads and unpacks one archive, checked by its MD5, into a folder."""
 
     def fill(folder: Path) -> None:
-        utils = _torchvision().datasets.utils
-        _guarded(url, lambda: utils.download_and_extract_archive(url, str(folder), md5=md5))
+        unpack = _torchvision_datasets().utils.download_and_extract_archive
+        _guarded(url, partial(unpack, url, str(folder), md5=md5))
 
     return fill
 
 
-def _torchvision() -> Any:
+def _torchvision_datasets() -> ModuleType:
     try:
-        import torchvision
+        return importlib.import_module("torchvision.datasets")
     except ImportError as error:
         raise DataError("downloads need torchvision: pip install 'edgekd[train]'") from error
-    return torchvision
 
 
 def _guarded(what: str, download: Callable[[], object]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgekd.data.cache import Made, cached
-from edgekd.data.decode import decode
+from edgekd.data.decode import Files, decode
 from edgekd.data.imageset import SPLITS, ImageSet, Labels, Split, require_disjoint
 from edgekd.data.layout import Classes
 from edgekd.data.partition import VAL_FRACTION, Indices, take_out
@@ -43,7 +43,7 @@ def load_files(source: Source, classes: Classes, name: str, request: Request) ->
 
     def make() -> Made:
         request.notify(f"decoding {len(members):,} images of '{name}'")
-        return decode(source, members, labels, request.size, channels, request.notify)
+        return decode(Files(source, members, labels), request.size, channels, request.notify)
 
     made = cached("images", _key(source, members, labels.tolist(), request.size, channels), make, request.notify)
     settle(name, made.problems, len(members), request)

@@ -31,9 +31,9 @@ def dataset_of_folders(source: Source, request: Request) -> Dataset:
     if not groups:
         plain = layout.groups[None]
         return dataset_of_files(source, pick(plain, split_classes(list(plain), request.seed)), True, request)
-    for split in ("train", "test"):
-        if split not in groups:
-            raise DataError(f"{source.path} has {some(sorted(groups))} but no {split} folder")
+    missing = sorted({"train", "test"} - set(groups))
+    if missing:
+        raise DataError(f"{source.path} has {some(sorted(groups))} but no {' and no '.join(missing)} folder")
     novel = _is_novel(source, groups)
     return dataset_of_files(source, _with_val(groups, novel, request), novel, request)
 
@@ -43,8 +43,8 @@ def _is_novel(source: Source, groups: Mapping[Split, Classes]) -> bool:
     if train != test and train & test:
         shared, odd = sorted(train & test), sorted(train ^ test)
         raise DataError(
-            f"{source.path}: {len(shared)} classes are in both train and test ({some(shared)}) and {len(odd)} in one of "
-            f"them ({some(odd)}); few-shot splits share no class, a closed set shares them all"
+            f"{source.path}: {len(shared)} classes are in both train and test ({some(shared)}) and {len(odd)} in only "
+            f"one of them ({some(odd)}); few-shot splits share no class, a closed set shares them all"
         )
     return train != test
 
@@ -54,9 +54,9 @@ def _with_val(groups: Mapping[Split, Classes], novel: bool, request: Request) ->
         return {split: groups[split] for split in SPLITS}
     train = groups["train"]
     if not novel:
-        stay, taken = with_val_from_train(train, request.seed)
+        stay, out = with_val_from_train(train, request.seed)
         request.notify(f"'{request.name}' has no val images: {VAL_FRACTION:.0%} of each train class are taken for it")
-        return {"train": stay, "val": taken, "test": groups["test"]}
+        return {"train": stay, "val": out, "test": groups["test"]}
     taken = split_classes(list(train), request.seed)["val"]
     request.notify(f"'{request.name}' has no val classes: {len(taken)} of {len(train)} train classes are taken for it")
     return {

@@ -81,7 +81,7 @@ class Splits:
     `novel` True: no class is in two splits, as few-shot learning needs. False: every split has the same classes.
 
     Raises:
-        DataError: the class names contradict `novel`; the message names the classes.
+        DataError: the class names contradict `novel`, and the message names them; or images differ in shape.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Splits:
     novel: bool
 
     def __post_init__(self) -> None:
+        _require_one_shape(self)
         names: dict[Split, tuple[str, ...]] = {split: self[split].class_names for split in SPLITS}
         if self.novel:
             require_disjoint(self.name, names)
@@ -126,6 +127,13 @@ def require_disjoint(name: str, classes: dict[Split, tuple[str, ...]]) -> None:
                 f"'{name}': {_some(shared)} in both {first} and {second}; "
                 "novel classes must not be seen in another split, so each class belongs to exactly one"
             )
+
+
+def _require_one_shape(splits: Splits) -> None:
+    shapes = {split: "x".join(str(side) for side in splits[split].images.shape[1:]) for split in SPLITS}
+    if len(set(shapes.values())) > 1:
+        described = ", ".join(f"{split} images {shape}" for split, shape in shapes.items())
+        raise DataError(f"'{splits.name}': {described} (height x width x channels); --size N makes all of them N x N")
 
 
 def _require_same(name: str, classes: dict[Split, tuple[str, ...]]) -> None:

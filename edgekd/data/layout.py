@@ -18,7 +18,7 @@ SPLIT_FOLDERS: dict[str, Split] = {
 }  # fmt: skip
 
 IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
 
 Classes = Mapping[str, tuple[Member, ...]]  # class name -> its files
@@ -96,7 +96,8 @@ class _Places:
         Raises:
             DataError: several split folders lie beside folders that are none.
         """
-        paths = [member.parts for member in source.members if is_image(member)]
+        images = [member for member in source.members if is_image(member)]
+        paths = [member.parts for member in images or source.members]
         first = paths[0][0] if paths else ""
         wrapped = all(len(parts) >= 3 and parts[0] == first for parts in paths) and not _is_split(first)
         depth = int(bool(paths) and wrapped)

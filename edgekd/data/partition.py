@@ -42,8 +42,10 @@ def take_out(
     """Return which images stay and which `fraction` of each class is taken out, both in ascending order.
 
     Raises:
-        DataError: a class has only one image.
+        DataError: there are no images, or a class has only one.
     """
+    if not len(labels):
+        raise DataError("there are no images to split")
     rng = np.random.default_rng(seed)
     out: list[Indices] = []
     for label in np.unique(labels):

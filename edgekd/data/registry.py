@@ -12,8 +12,8 @@ from typing import Unpack
 
 from edgekd.data.cache import cache_folder
 from edgekd.data.imageset import ImageSet, Split, Splits, checked_split
-from edgekd.data.request import Options, Request
-from edgekd.errors import DataError, unknown
+from edgekd.data.request import Notify, Options, Request
+from edgekd.errors import DataError, StorageError, unknown
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ Download = Callable[[Path], None]
 class Entry:
     """A dataset that a spec can name.
 
-    `download` fills a folder with the dataset's files; None where that must be done by hand. An embedded set has no files.
+    `download` fills a folder with the dataset's files; None where that must be done by hand.
     """
 
     name: str
@@ -117,6 +117,43 @@ def _existing(entry: Entry, path: Path | None) -> Path:
     if not usual.exists():
         raise DataError(f"'{entry.name}' is not at {usual}. {how_to_get(entry)}")
     return usual
+
+
+def where(entry: Entry) -> str:
+    """Return, in a few words, whether a dataset's files are at hand without naming a path."""
+    if entry.embedded:
+        return "built in"
+    usual = data_folder() / entry.name
+    if usual.exists():
+        return str(usual)
+    return f"{entry.name}:PATH, or --download" if entry.download else f"{entry.name}:PATH"
+
+
+def download_dataset(spec: str, notify: Notify) -> None:
+    """Download a dataset's files to where its name alone finds them; what is there already stays.
+
+    A download that was broken off leaves a folder `.NAME.part`, which the next one goes on with.
+
+    Raises:
+        DataError: unknown name, a path in the spec, no download for this dataset, or the download failed.
+        StorageError: the folder cannot be written.
+    """
+    name, colon, _ = spec.partition(":")
+    if name not in DATASETS:
+        raise DataError(unknown("dataset", name, DATASETS))
+    entry, folder = DATASETS[name], data_folder() / name
+    if colon or entry.download is None:
+        raise DataError(f"'{spec}' cannot be downloaded: {'it names a path' if colon else how_to_get(entry)}")
+    if folder.exists():
+        notify(f"'{name}' is already at {folder}; remove that folder to download it again")
+        return
+    part = folder.with_name(f".{name}.part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        entry.download(part)
+        part.rename(folder)
+    except OSError as error:
+        raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
 def how_to_get(entry: Entry) -> str:

@@ -73,19 +73,20 @@ def open_source(path: Path) -> Source:
 
 
 def open_folder(path: Path) -> Source:
-    """List the files below a folder; links to other folders are not followed.
+    """List the files below a folder, and below those it links to.
 
     Raises:
-        DataError: a folder or a file's size cannot be read.
+        DataError: a folder cannot be read, or links to one that it lies in.
     """
     members, empty = [], []
-    for place, folders, files in os.walk(path, onerror=_cannot_list):
+    for place, folders, files in os.walk(path, onerror=_cannot_list, followlinks=True):
         folders[:] = [name for name in folders if _counts([name])]
+        _refuse_loops(Path(place), folders)
         kept = [Path(place, name) for name in files if _counts([name])]
         members += [_member(file, file.relative_to(path).as_posix()) for file in kept]
         if not folders and not kept:
             empty.append(Path(place).relative_to(path).as_posix())
-    return Source(path, _sorted(members), tuple(sorted(empty)), lambda name: (path / name).read_bytes())
+    return Source(path, _sorted(members), tuple(sorted(empty)), lambda name: _read_file(path / name))
 
 
 def open_zip(path: Path) -> Source:
@@ -109,6 +110,12 @@ def open_zip(path: Path) -> Source:
     return Source(path, _sorted(members), barren, lambda name: _read_entry(archive, name))
 
 
+def _read_file(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise OSError("not a regular file")  # reading a pipe would wait for ever
+    return path.read_bytes()
+
+
 def _read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
@@ -119,8 +126,8 @@ def _read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
 def _member(file: Path, name: str) -> Member:
     try:
         status = file.stat()
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}") from error
+    except OSError:  # a link to nothing, say; reading it will tell
+        return Member(name, 0, 0)
     return Member(name, status.st_size, status.st_mtime_ns)
 
 
@@ -137,6 +144,12 @@ def _sorted(members: Iterable[Member]) -> tuple[Member, ...]:
 def _counts(parts: Iterable[str]) -> bool:
     """Whether no part of a path is hidden or an operating system's leftover; '..' is left for the check of names."""
     return not any((part.startswith(".") and part != "..") or part in JUNK for part in parts)
+
+
+def _refuse_loops(place: Path, folders: Iterable[str]) -> None:
+    for folder in folders:
+        if place.resolve().is_relative_to((place / folder).resolve()):
+            raise DataError(f"{place / folder} links to a folder that it lies in")
 
 
 def _cannot_list(error: OSError) -> None:

@@ -73,7 +73,7 @@ def _from_json(path: str, text: str) -> Table:
     try:
         content = json.loads(text)
         classes: dict[Split, tuple[str, ...]] = {split: tuple(content[split]) for split in SPLITS}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f'{path} is not {{"train": [class, ...], "val": [...], "test": [...]}}: {error!r}') from error
     if not all(isinstance(name, str) for names in classes.values() for name in names):
         raise DataError(f"{path} holds something other than names of classes")

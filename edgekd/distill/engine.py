@@ -208,6 +208,8 @@ def _step(loop: _Loop, model: Callable[..., Loss], optimizer: torch.optim.Optimi
         )
     optimizer.zero_grad(set_to_none=True)
     loop.session.accelerator.backward(loss)
+    if stage.schedule.clip_norm:
+        nn.utils.clip_grad_norm_(stage.task.parameters(), stage.schedule.clip_norm)
     optimizer.step()
     progress.step += 1
     progress.add(loss, terms)

@@ -1,4 +1,4 @@
-"""SGD, its learning-rate schedules, and its state as named tensors."""
+"""Optimizers, their learning-rate schedules, and their state as named tensors."""
 
 from __future__ import annotations
 
@@ -36,13 +36,18 @@ def learning_rate(schedule: Schedule, epoch: float) -> float:
     return schedule.lr * max(warmup, 0.01) * SCHEDULES[schedule.schedule](epoch, schedule)
 
 
-def build_optimizer(task: nn.Module, schedule: Schedule) -> torch.optim.SGD:
-    """Return SGD over the trainable parameters; biases and normalization (one-dimensional) are not decayed."""
+def build_optimizer(task: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    """Return the schedule's optimizer over the trainable parameters; biases and normalization (one-dimensional) are not decayed.
+
+    AdamW: I. Loshchilov & F. Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv 1711.05101.
+    """
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": schedule.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=schedule.lr)
     nesterov = schedule.nesterov and schedule.momentum > 0
     return torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, nesterov=nesterov)
 

@@ -71,10 +71,10 @@ class Node:
 
 @dataclass(frozen=True)
 class SymbolicDim:
-    """A dimension of a graph input that is a name, not a number; `axis` is None where the input has no shape at all."""
+    """A dimension of a graph input that is a name, not a number; `label` is "?" where it has no name either."""
 
     tensor: str
-    axis: int | None
+    axis: int
     label: str
 
 

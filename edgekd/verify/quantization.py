@@ -33,8 +33,11 @@ class Quantization:
 
     @property
     def symmetric(self) -> bool:
-        """True where every zero point is 0."""
-        return self.zero_point is None or not np.any(self.zero_point)
+        """True where every zero point is 0, or the middle of an unsigned type, which is 0 of the signed one."""
+        if self.zero_point is None:
+            return True
+        middle = 0 if self.signed else 2 ** (self.bits - 1)
+        return bool(np.all(np.isin(self.zero_point.astype(np.int64), (0, middle))))
 
     @property
     def valid_scale(self) -> bool:

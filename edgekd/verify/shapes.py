@@ -30,6 +30,8 @@ def bind_batch(path: Path, graph: onnx.GraphProto, inputs: Sequence[onnx.ValueIn
         for dim in item.type.tensor_type.shape.dim:
             if dim.dim_param and dim.dim_param in batch_names:
                 dim.dim_value = 1
+            elif dim.dim_value < 0:  # some converters write -1 for a dimension they leave open
+                dim.ClearField("dim_value")
     return symbolic
 
 
@@ -51,12 +53,10 @@ def dtype_name(elem_type: int) -> str:
 
 def _symbolic_dims(path: Path, item: onnx.ValueInfoProto) -> list[SymbolicDim]:
     tensor = item.type.tensor_type
-    if not tensor.HasField("shape"):
-        return [SymbolicDim(item.name, None, "?")]
     for dim in tensor.shape.dim:
         if dim.dim_value > LARGEST_DIM:
             raise ModelError(f"{path}: input '{item.name}' has an impossible dimension, {dim.dim_value}")
-    dims = enumerate(tensor.shape.dim)  # some converters write -1 for a dimension they leave open
+    dims = enumerate(tensor.shape.dim)
     return [SymbolicDim(item.name, axis, dim.dim_param or "?") for axis, dim in dims if dim.dim_value <= 0]
 
 

@@ -58,7 +58,7 @@ def make_stage(task: nn.Module, batch: Callable[[int], Batch] | None = None, epo
         with torch.no_grad():
             return -float((task.net(x) - x.sum(1, keepdim=True)).square().mean())  # type: ignore[operator]
 
-    return Stage("toy", task, batch or draw, Schedule(epochs=epochs, lr=0.05), 5, 16, validate)
+    return Stage("toy", task, batch or draw, Schedule(epochs=epochs, lr=0.01), 5, 16, validate)
 
 
 def make_session(reporter: Silent | None = None) -> Session:
@@ -171,7 +171,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
 def test_frozen_batchnorm_keeps_its_statistics(tmp_path: Path) -> None:
     run, task = make_run(tmp_path / "run"), new_task()
     stage = make_stage(task)
-    frozen = Schedule(epochs=1, lr=0.05, freeze_batchnorm=True)
+    frozen = Schedule(epochs=1, lr=0.01, freeze_batchnorm=True)
     fit(Stage(stage.name, task, stage.batch, frozen, 5, 16), run, make_session())
     norm = task.net[1]
     assert isinstance(norm, nn.BatchNorm1d)

@@ -27,17 +27,19 @@ def test_warmup_is_linear() -> None:
 
 def test_only_matrices_are_decayed() -> None:
     groups = build_optimizer(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), Schedule()).param_groups
-    assert [group["weight_decay"] for group in groups] == [5e-4, 0.0]
+    assert [group["weight_decay"] for group in groups] == [0.05, 0.0]
     assert [[parameter.ndim for parameter in group["params"]] for group in groups] == [[4], [1, 1, 1]]
 
 
-def test_state_survives_as_tensors() -> None:
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_state_survives_as_tensors(kind: str) -> None:
     def network() -> nn.Linear:
         torch.manual_seed(0)
         return nn.Linear(3, 2)
 
     a, b = network(), network()
-    first, second = build_optimizer(a, Schedule(lr=0.1)), build_optimizer(b, Schedule(lr=0.1))
+    schedule = Schedule.model_validate({"optimizer": kind, "lr": 0.1})
+    first, second = build_optimizer(a, schedule), build_optimizer(b, schedule)
     x = torch.randn(5, 3)
 
     def step(net: nn.Linear, optimizer: torch.optim.Optimizer) -> None:

@@ -10,7 +10,7 @@ ALPHABETS: dict[Split, dict[str, str]] = {
         "Latin": "abdefgkmqrstwyzGQR",
         "Greek": "ΔΘΞΣΨΩβδλξπχ",
         "Cyrillic": "БДЖИЛФЦЧЩЫЭЮЯЂ",
-        "Hebrew": "אגהטלמסעפצ",
+        "Hebrew": "אגהקלמסעפצ",
         "Syllabics": "ᐊᐱᑌᒉᒣᓀᓭᔦᕃᕕ",
     },
     "val": {
@@ -19,7 +19,7 @@ ALPHABETS: dict[Split, dict[str, str]] = {
     },
     "test": {
         "Georgian": "ბდვლსფქჯ",
-        "Armenian": "ԱԲԽԾՁՖ",
+        "Armenian": "ԲԽԾՁՔՖ",
         "Tifinagh": "ⴳⴻⴼⵇⵐⵞ",
     },
 }

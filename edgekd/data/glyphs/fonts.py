@@ -61,9 +61,9 @@ def masks_of(characters: str) -> Masks:
 
 
 def _path(face: str) -> Path:
-    import matplotlib
+    import matplotlib as mpl
 
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf"
+    return Path(mpl.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf"
 
 
 def _characters_of(face: str) -> frozenset[int]:
@@ -82,9 +82,9 @@ def _mask(font: FreeTypeFont, character: str) -> NDArray[np.uint8]:
     """Draw a character and scale its ink to GLYPH pixels, centred."""
     from PIL import Image, ImageDraw
 
-    left, top, right, bottom = (int(edge) for edge in font.getbbox(character))
-    ink = Image.new("L", (right - left, bottom - top))
-    ImageDraw.Draw(ink).text((-left, -top), character, fill=255, font=font)
+    page = Image.new("L", (3 * DRAWN_AT, 3 * DRAWN_AT))
+    ImageDraw.Draw(page).text((DRAWN_AT, DRAWN_AT), character, fill=255, font=font)
+    ink = page.crop(page.getbbox())
     scale = GLYPH / max(ink.size)
     width, height = (max(1, round(side * scale)) for side in ink.size)
     mask = Image.new("L", (MASK, MASK))

@@ -25,8 +25,8 @@ CANVAS = 32  # pixels along an image
 class Pose:
     """Where and how masks lie; each field is (n,).
 
-    `x`, `y`: the centre. `size`: the longer side as a fraction of the canvas. `turn`: tan(angle / 2), so that cosine and
-    sine are rational. `shear`: x per y. `stretch`: width over height.
+    `x`, `y`: the centre. `size`: the longer side as a fraction of the canvas. `turn`: tan(angle / 2), so that cosine
+    and sine are rational. `shear`: x per y. `stretch`: width over height.
     """
 
     x: Floats
@@ -65,10 +65,10 @@ def strokes(rng: Generator, n: int, thickness: tuple[float, float]) -> Floats:
     x, y = grid()
     along_x, along_y = end_x - start_x, end_y - start_y
     length2 = along_x * along_x + along_y * along_y + np.float32(1e-6)
-    part = np.clip(((x - start_x) * along_x + (y - start_y) * along_y) / length2, 0, 1)  # nearest point of the stroke
+    part = clip(((x - start_x) * along_x + (y - start_y) * along_y) / length2, 1)  # the nearest point of the stroke
     off_x, off_y = x - start_x - part * along_x, y - start_y - part * along_y
     distance = np.sqrt(off_x * off_x + off_y * off_y)
-    return np.clip((half - distance) * np.float32(CANVAS / 2) + np.float32(0.5), 0, 1)
+    return clip((half - distance) * np.float32(CANVAS / 2) + np.float32(0.5), 1)
 
 
 def blobs(rng: Generator, n: int) -> Floats:
@@ -77,7 +77,8 @@ def blobs(rng: Generator, n: int) -> Floats:
     radius = uniform(rng, 0.15, 0.6, n, 1, 1)
     x, y = grid()
     ratio2 = ((x - centre_x) ** 2 + (y - centre_y) ** 2) / (radius * radius)
-    return 1 / (1 + ratio2 * ratio2)
+    coverage: Floats = np.float32(1) / (np.float32(1) + ratio2 * ratio2)
+    return coverage
 
 
 def texture(rng: Generator, n: int, cells: int) -> Floats:
@@ -87,7 +88,13 @@ def texture(rng: Generator, n: int, cells: int) -> Floats:
     cell = position.astype(np.intp)
     part = (position - np.floor(position))[:, None, None]  # (CANVAS, 1, 1)
     rows = knots[:, cell] + (knots[:, cell + 1] - knots[:, cell]) * part
-    return rows[:, :, cell] + (rows[:, :, cell + 1] - rows[:, :, cell]) * part[:, 0]
+    columns: Floats = rows[:, :, cell] + (rows[:, :, cell + 1] - rows[:, :, cell]) * part[:, 0]
+    return columns
+
+
+def clip(values: Floats, high: float) -> Floats:
+    """Return the values, limited to 0..high."""
+    return np.minimum(np.maximum(values, np.float32(0)), np.float32(high))
 
 
 def pool(fine: Floats, factor: int) -> Floats:
@@ -103,7 +110,7 @@ def _mask_positions(pose: Pose, pixels: int) -> tuple[Floats, Floats]:
     square = pose.turn * pose.turn
     cosine, sine = (1 - square) / (1 + square), 2 * pose.turn / (1 + square)
     unit = np.float32(GLYPH / 2) / pose.size  # mask pixels along half a canvas
-    wide = np.sqrt(pose.stretch)
+    wide: Floats = np.sqrt(pose.stretch)
     # Inverse of: stretch, then shear, then turn.
     xx, xy = cosine + pose.shear * sine, sine - pose.shear * cosine
     across = (unit / wide * xx)[:, None, None] * x + (unit / wide * xy)[:, None, None] * y
@@ -114,7 +121,7 @@ def _mask_positions(pose: Pose, pixels: int) -> tuple[Floats, Floats]:
 
 def _sample(masks: NDArray[np.uint8], across: Floats, down: Floats) -> Floats:
     """Interpolate masks bilinearly; beyond a mask there is no ink, as on its margin."""
-    across, down = np.clip(across, 0, MASK - 1.001), np.clip(down, 0, MASK - 1.001)
+    across, down = clip(across, MASK - 1.001), clip(down, MASK - 1.001)
     column, row = np.floor(across), np.floor(down)
     right, low = across - column, down - row
     flat = masks.reshape(-1)
@@ -122,4 +129,5 @@ def _sample(masks: NDArray[np.uint8], across: Floats, down: Floats) -> Floats:
     corner = first + row.astype(np.intp) * MASK + column.astype(np.intp)
     upper = flat[corner] * (1 - right) + flat[corner + 1] * right
     lower = flat[corner + MASK] * (1 - right) + flat[corner + MASK + 1] * right
-    return (upper + (lower - upper) * low) * np.float32(1 / 255)
+    ink: Floats = (upper + (lower - upper) * low) * np.float32(1 / 255)
+    return ink

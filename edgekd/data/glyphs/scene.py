@@ -7,9 +7,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from edgekd.data.glyphs.fonts import Masks
-from edgekd.data.glyphs.layers import CANVAS, Floats, Pose, blobs, grid, place, strokes, texture, uniform
+from edgekd.data.glyphs.layers import Floats, Pose, blobs, clip, grid, place, strokes, texture, uniform
 
-MIN_CONTRAST = 0.25  # of luma, between the character and the mean background, where full scale is 1
+MIN_CONTRAST = 0.35  # of luma, between the character and the mean background, where full scale is 1
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -21,12 +21,12 @@ def draw(characters: NDArray[np.int64], glyphs: Masks, clutter: Masks, rng: Gene
     n = len(characters)
     backdrop, mean_colour = _background(rng, n)
     scene = _over(backdrop, blobs(rng, n) * uniform(rng, 0, 0.6, n, 1, 1), _colours(rng, n))
-    for _ in range(2):
+    for _ in range(3):
         scene = _over(scene, _fragments(rng, n, clutter), _colours(rng, n))
-    scene = _over(scene, strokes(rng, n, (0.02, 0.07)) * _sometimes(rng, n, 0.7), _colours(rng, n))
+    scene = _over(scene, strokes(rng, n, (0.02, 0.07)) * _sometimes(rng, n, 0.4), _colours(rng, n))
     glyph = place(_pick(rng, glyphs, characters), _pose_of_glyph(rng, n))
-    scene = _over(scene, glyph * uniform(rng, 0.75, 1, n, 1, 1), _contrasting(rng, mean_colour))
-    scene = _over(scene, strokes(rng, n, (0.01, 0.04)) * _sometimes(rng, n, 0.5), _colours(rng, n))
+    scene = _over(scene, glyph * uniform(rng, 0.7, 1, n, 1, 1), _contrasting(rng, mean_colour))
+    scene = _over(scene, strokes(rng, n, (0.01, 0.04)) * _sometimes(rng, n, 0.3), _colours(rng, n))
     scene = _blurred(scene, uniform(rng, 0, 1, n, 1, 1, 1) * _sometimes(rng, n, 0.5)[..., None])
     return _as_pixels(_noisy(rng, scene))
 
@@ -45,31 +45,32 @@ def _background(rng: Generator, n: int) -> tuple[Floats, Floats]:
 def _fragments(rng: Generator, n: int, clutter: Masks) -> Floats:
     """Return parts of characters of no class, most of them beyond the edge: coverage (n, CANVAS, CANVAS)."""
     chosen = _pick(rng, clutter, rng.integers(len(clutter.count), size=n))
-    away = uniform(rng, 0.85, 1.2, n)
+    away = uniform(rng, 0.8, 1.15, n)
     along = uniform(rng, -1, 1, n)
     side = rng.integers(4, size=n)  # left, right, top, bottom
     x = np.where(side == 0, -away, np.where(side == 1, away, along)).astype(np.float32)
     y = np.where(side == 2, -away, np.where(side == 3, away, along)).astype(np.float32)
     size, turn, still = uniform(rng, 0.4, 0.8, n), uniform(rng, -1, 1, n), np.zeros(n, np.float32)
-    return place(chosen, Pose(x, y, size, turn, still, still + 1), oversample=1) * _sometimes(rng, n, 0.8)
+    return place(chosen, Pose(x, y, size, turn, still, still + 1), oversample=1) * _sometimes(rng, n, 0.4)
 
 
 def _pose_of_glyph(rng: Generator, n: int) -> Pose:
-    size = uniform(rng, 0.5, 0.85, n)
+    size = uniform(rng, 0.6, 0.9, n)
     room = np.float32(1.05) - size  # a large character cannot be far from the middle
     return Pose(
         x=uniform(rng, -1, 1, n) * room,
         y=uniform(rng, -1, 1, n) * room,
         size=size,
-        turn=uniform(rng, -0.22, 0.22, n),  # about 25 degrees either way
-        shear=uniform(rng, -0.3, 0.3, n),
-        stretch=uniform(rng, 0.75, 1.33, n),
+        turn=uniform(rng, -0.18, 0.18, n),  # about 20 degrees either way
+        shear=uniform(rng, -0.25, 0.25, n),
+        stretch=uniform(rng, 0.8, 1.25, n),
     )
 
 
 def _pick(rng: Generator, masks: Masks, characters: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return a mask of each character, in a face drawn at random."""
-    return masks.masks[masks.first[characters] + rng.integers(masks.count[characters])]
+    chosen: NDArray[np.uint8] = masks.masks[masks.first[characters] + rng.integers(masks.count[characters])]
+    return chosen
 
 
 def _sometimes(rng: Generator, n: int, probability: float) -> Floats:
@@ -105,16 +106,17 @@ def _blurred(scene: Floats, amount: Floats) -> Floats:
     """Mix each image with its mean over 3 x 3 pixels."""
     padded = np.pad(scene, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
-    mean = (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) * np.float32(1 / 9)
+    mean: Floats = (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) * np.float32(1 / 9)
     return scene + amount * (mean - scene)
 
 
 def _noisy(rng: Generator, scene: Floats) -> Floats:
     """Add noise that is nearly Gaussian (a sum of four uniforms) and different in strength for each image."""
-    bell = rng.integers(-128, 128, (4, *scene.shape), dtype=np.int8).sum(axis=0, dtype=np.int16)
-    strength = uniform(rng, 0.01, 0.09, len(scene), 1, 1, 1)
-    return scene + bell.astype(np.float32) * (strength / np.float32(148))  # 148 = deviation of four int8 uniforms
+    bell = rng.integers(-128, 128, (4, *scene.shape), dtype=np.int8).sum(axis=0, dtype=np.int16).astype(np.float32)
+    strength = uniform(rng, 0.01, 0.06, len(scene), 1, 1, 1)
+    noisy: Floats = scene + bell * (strength / np.float32(148))  # 148 = deviation of four int8 uniforms
+    return noisy
 
 
 def _as_pixels(scene: Floats) -> NDArray[np.uint8]:
-    return (np.clip(scene, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    return (clip(scene, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)

@@ -41,8 +41,8 @@ def read_miniimagenet(request: Request) -> Dataset:
     missing = [split for split in SPLITS if split not in by_folder(source).groups]
     if missing:
         raise DataError(
-            f"{source.path} has no {some(missing)} folder of class folders, and neither splits.json nor train.csv, val.csv "
-            "and test.csv say which class belongs to which split; put one of them beside the images"
+            f"{source.path} has no {some(missing)} folder of class folders, and neither splits.json nor train.csv, "
+            "val.csv and test.csv say which class belongs to which split; put one of them beside the images"
         )
     return dataset_of_folders(source, shaped)
 

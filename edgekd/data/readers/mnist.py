@@ -68,8 +68,8 @@ def _from_test_only(test: Pair, names: tuple[str, ...], request: Request) -> Dat
     images, labels = _load(test, names)
     stay, taken = take_out(labels, names, TEST_FRACTION, request.seed)
     request.notify(
-        f"'{request.name}' has only its {len(labels):,} test images: {len(taken):,} of them stay test, the others become "
-        "train and val. Accuracies are not those of the benchmark"
+        f"'{request.name}' has only its {len(labels):,} test images: {len(taken):,} of them stay test, the others "
+        "become train and val. Accuracies are not those of the benchmark"
     )
     return closed_dataset(lambda: (images[stay], labels[stay]), lambda: (images[taken], labels[taken]), names, request)
 

@@ -91,7 +91,7 @@ def _read_npz(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is damaged or has no arrays 'images' and 'labels': {error}") from error
     if images.dtype != np.bool_ or images.ndim < 3 or labels.size != np.prod(images.shape[:-2]) or not labels.size:
         raise DataError(

@@ -55,7 +55,7 @@ def static_shapes(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
             status="unknown" if static is None else "fail" if static else "pass",
             message=_symbolic_message(dim, profile),
             node=dim.tensor,
-            attribute="shapes.static" if dim.axis is None else f"shape[{dim.axis}]",
+            attribute=f"shape[{dim.axis}]",
             value=dim.label,
             limit=static,
             source=profile.source("shapes.static"),
@@ -69,8 +69,6 @@ def _symbolic_message(dim: SymbolicDim, profile: HardwareProfile) -> str:
         None: "does not say whether it takes others than fixed",
     }
     target = f"'{profile.name}' {takes[profile.shapes.static]}"
-    if dim.axis is None:
-        return f"input '{dim.tensor}' has no shape at all; {target}"
     if dim.axis == 0:
         counted = "memory and MACs are counted for one image"
         return f"input '{dim.tensor}' has an open batch dimension '{dim.label}'; {target}; {counted}"

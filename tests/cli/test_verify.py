@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from onnx import helper, parser
+from PIL import Image
+
+from edgekd.cli.verify import command
+from edgekd.errors import DataError, EdgekdError, ModelError, ProfileError, UsageError
+from edgekd.manifest import AccuracyRow, DataRef, Manifest, Preprocessing, QuantScheme, StageResult, TensorRef
+
+# 8x8 gray pixels -> convolution with one 1x1 weight -> the 64 integers of its output.
+TINY = """
+<ir_version: 10, opset_import: ["" : 17]>
+tiny (int8[1,1,8,8] pixels) => (int8[1,64] embedding)
+<float scale = {0.5}, int8 zero = {0}, int8[1,1,1,1] weight = {2}> {
+    x = DequantizeLinear (pixels, scale, zero)
+    w = DequantizeLinear (weight, scale, zero)
+    y = Conv (x, w)
+    flat = Flatten (y)
+    embedding = QuantizeLinear (flat, scale, zero)
+}
+"""
+
+
+def stage(name: str, parameters: int, *means: float) -> StageResult:
+    rows = tuple(
+        AccuracyRow.model_validate(
+            {"dataset": "folder", "split": "test", "way": 2, "shot": shot, "query": 2, "episodes": 40, "head": "cosine"}
+            | {"engine": "torch", "mean": mean, "ci95": 0.01}
+        )
+        for shot, mean in zip((1, 3), means, strict=False)
+    )
+    return StageResult(stage=name, backbone="b", parameters=parameters, weight_bytes=4 * parameters, accuracy=rows)
+
+
+LINEAGE = (
+    stage("teach", 8_000_000, 0.9, 0.95),
+    stage("scratch", 500, 0.5, 0.6),
+    stage("distill", 500, 0.52, 0.63),
+    stage("meta", 500, 0.53, 0.63),
+    stage("quantize", 500, 0.1, 0.1),
+)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> str:
+    for split in ("train", "val", "test"):
+        for shade in (10, 200):
+            folder = tmp_path / "images" / split / f"{split}{shade}"
+            folder.mkdir(parents=True)
+            for number in range(6):
+                Image.new("L", (8, 8), shade + number).save(folder / f"{number}.png")
+    return f"folder:{tmp_path / 'images'}"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A file that edgekd did not export."""
+    return save(tmp_path / "foreign.onnx")
+
+
+@pytest.fixture
+def exported(tmp_path: Path, images: str) -> Path:
+    """A file with a manifest and a lineage."""
+    manifest = Manifest(
+        edgekd="0.1.0",
+        versions={},
+        profile="tu_accel_150k",
+        profile_sha256="",
+        data=DataRef(spec=images, split="test", fingerprint="", n_classes=2, novel=True, seed=0),
+        preprocessing=Preprocessing(height=8, width=8, channels=1),
+        quantization=QuantScheme(),
+        input=TensorRef(name="pixels", dtype="int8", scale=0.5),
+        output=TensorRef(name="embedding", dtype="int8", scale=0.5),
+        base_mean=(),
+        lineage=LINEAGE,
+        weights_sha256="",
+        golden_sha256="",
+    )
+    return save(tmp_path / "exported.onnx", manifest.to_metadata())
+
+
+def save(path: Path, metadata: dict[str, str] | None = None) -> Path:
+    proto = parser.parse_model(TINY)
+    helper.set_model_props(proto, metadata or {})
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(command, [str(item) for item in arguments], catch_exceptions=False)
+
+
+def last_line(result: Result) -> str:
+    return result.stdout.strip().splitlines()[-1]
+
+
+def profile(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(f'name = "mine"\n{text}')
+    return path
+
+
+def test_unknown_exits_0_and_3_under_strict(model: Path) -> None:
+    relaxed, strict = (run(model, "--profile", "tu_accel_150k", "--static", *more) for more in ([], ["--strict"]))
+    assert (relaxed.exit_code, strict.exit_code) == (0, 3)
+    assert last_line(relaxed).startswith("verdict: unknown (")
+    assert "does not say weights.bits" in relaxed.stdout.replace("\n", " ")
+
+
+def test_a_failure_exits_1_with_the_numbers(model: Path, tmp_path: Path) -> None:
+    result = run(model, "--profile", profile(tmp_path, "[params]\nmax = 0"), "--static", "--strict")
+    assert result.exit_code == 1
+    assert "1 parameters exceed the cap of 0 by 1" in result.stdout
+    assert last_line(result).startswith("verdict: fail (")
+
+
+def test_a_pass_exits_0_even_under_strict(model: Path) -> None:
+    result = run(model, "--profile", "stm32h743", "--static", "--strict")
+    assert result.exit_code == 0
+    assert last_line(result) == "verdict: pass (16 pass, 0 fail, 0 unknown)"
+
+
+def test_the_memory_peak_is_printed_with_its_arithmetic(model: Path) -> None:
+    lines = run(model, "--profile", "stm32h743", "--static").stdout
+    assert "64 (pixels, 1 x 1 x 8 x 8) + 64 (y, 1 x 1 x 8 x 8) = 128 B" in lines
+
+
+def test_the_table_from_teacher_to_deployed_file(exported: Path) -> None:
+    result = run(exported, "--way", 2, "--shot", 1, "--shot", 3, "--query", 2, "--episodes", 40)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    rows = [line for line in lines if line.startswith(("teacher", "student", "distilled", "INT8"))]
+    assert [row.split("  ")[0] for row in rows] == [
+        "teacher",
+        "student from scratch",
+        "distilled",
+        "distilled + meta",
+        "INT8 deployed",
+    ]
+    assert "90.00 ± 1.00" in rows[0]
+    assert "8,000,000" in rows[0]
+    assert "100.00 ± 0.00" in rows[-1]
+    gains = next(line for line in lines if line.startswith("distilling gained"))
+    assert gains == (
+        "distilling gained +2.0/+3.0 points (1-shot/3-shot); meta-learning gained +1.0/+0.0 points (1-shot/3-shot); "
+        "quantizing cost -47.0/-37.0 points (1-shot/3-shot)"
+    )
+    assert lines[-1].startswith("verdict: ")
+
+
+def test_stages_that_were_left_out_are_left_out(model: Path) -> None:
+    output = run(model, "--profile", "stm32h743", "--static").stdout
+    assert "INT8 deployed" in output
+    assert "teacher" not in output
+    assert "gained" not in output
+
+
+def test_json_to_a_file(model: Path, tmp_path: Path) -> None:
+    run(model, "--profile", "stm32h743", "--static", "--json", tmp_path / "out" / "report.json")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["verdict"] == "pass"
+    assert report["params"]["total"] == 1
+
+
+def test_json_to_stdout_leaves_nothing_else_there(model: Path) -> None:
+    result = run(model, "--profile", "stm32h743", "--static", "--json", "-")
+    assert json.loads(result.stdout)["verdict"] == "pass"
+    assert "verdict: pass" in result.stderr
+
+
+def test_a_foreign_file_measured_on_given_images(exported: Path, images: str) -> None:
+    arguments = ("--data", images, "--split", "val", "--way", 2, "--shot", 1, "--query", 2, "--episodes", 40)
+    report = json.loads(run(exported, *arguments, "--json", "-").stdout)
+    assert [(row["split"], row["shot"]) for row in report["accuracy"]] == [("val", 1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "complaint"),
+    [
+        (["absent.onnx", "--profile", "stm32h743"], ModelError, "no file at"),
+        (["MODEL"], UsageError, "--profile"),
+        (["MODEL", "--profile", "stm32"], ProfileError, "Did you mean 'stm32h743'"),
+        (["MODEL", "--profile", "stm32h743", "--data", "glyph"], DataError, "Did you mean 'glyphs'"),
+        (["MODEL", "--profile", "stm32h743", "--data", "glyphs", "--way", "1"], UsageError, "way must be at least 2"),
+    ],
+)
+def test_what_the_user_can_fix_is_raised(
+    model: Path, arguments: list[str], error: type[EdgekdError], complaint: str
+) -> None:
+    with pytest.raises(error, match=complaint):
+        run(*(model if item == "MODEL" else item for item in arguments))

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from edgekd.errors import ProfileError
+from edgekd.files import sha256_file
+from edgekd.profile import HardwareProfile, load_profile, profile_names
+
+SHIPPED = Path(__file__).parent.parent / "hw_profiles"
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_shipped_profile_is_well_formed_and_gives_a_source_for_every_number(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.description
+    assert profile.unsourced() == []
+    assert profile.sha256 == sha256_file(SHIPPED / f"{name}.toml")
+
+
+def test_of_the_tu_accelerator_only_the_parameter_cap_is_known() -> None:
+    tree = tomllib.loads((SHIPPED / "tu_accel_150k.toml").read_text())
+    assert tree["params"] == {"max": 149_999}, "strictly fewer than 150,000"
+    assert tree.keys() == {"name", "description", "sources", "params"}
+
+
+def test_the_largest_single_memory_of_the_stm32h743_is_512_kib() -> None:
+    regions = load_profile("stm32h743").memory.regions
+    assert max(region.bytes for region in regions if region.role == "activations") == 512 * 1024
+    assert sum(region.bytes for region in regions if region.role == "weights") == 2 * 1024 * 1024
+
+
+def test_a_profile_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_profile("tu_accel_150k").params.max = 1
+
+
+def test_an_absent_key_is_unknown(tmp_path: Path) -> None:
+    profile = load_profile(write(tmp_path, "bare", 'name = "bare"'))
+    assert profile.params.max is None
+    assert profile.ops is None
+    assert profile.weights.bits is None
+    assert profile.source("params.max") == ""
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(ProfileError, match=r"'stm32h74'\. Did you mean 'stm32h743'\?"):
+        load_profile("stm32h74")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            'name = "x"\n[params]\nmaximum = 3',
+            r"broken\.toml: unknown key in \[params\] 'maximum'\. Did you mean 'max'\?",
+        ),
+        ('name = "x"\n[params]\nmax = -1', r"broken\.toml: params\.max: .*greater than or equal to 0"),
+        ('name = "x"\n[params]\nmax = "many"', r"params\.max: .*integer"),
+        ('name = "x"\n[params]\nmax = 3\nunlimited = true', r"params: .*contradict"),
+        ('name = "x"\n[[memory.regions]]\nname = "r"\nbytes = -4\nrole = "weights"', r"memory\.regions\.0\.bytes"),
+        ('name = "x"\n[[memory.regions]]\nname = "r"\nbytes = 4\nrole = "scratch"', r"memory\.regions\.0\.role"),
+        ('name = "x"\n[weights]\nscale = "shift"', r"weights\.scale: .*'power_of_two' or 'float'"),
+        ('description = "no name"', r"name: Field required"),
+        ("name = ", r"broken\.toml is not a readable TOML file"),
+        (
+            'name = "x"\nextends = "stm32h74"',
+            r"broken\.toml: key 'extends': unknown profile .*Did you mean 'stm32h743'",
+        ),
+        ('name = "x"\nextends = 3', r"extends: .*string"),
+    ],
+)
+def test_a_broken_profile_is_refused_by_file_and_key(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ProfileError, match=complaint):
+        load_profile(write(tmp_path, "broken", text))
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match="no profile at"):
+        load_profile(str(tmp_path / "absent.toml"))
+    with pytest.raises(ProfileError, match="not a readable TOML file"):
+        load_profile(f"{tmp_path}/")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "binary.toml"
+    path.write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(ProfileError, match="not a readable TOML file"):
+        load_profile(str(path))
+
+
+def test_a_profile_extends_another_key_by_key(tmp_path: Path) -> None:
+    write(tmp_path, "base", 'name = "base"\n[params]\nmax = 9\n[weights]\nbits = [8]\nsymmetric = true')
+    child = 'name = "child"\nextends = "base"\n[weights]\nbits = [4]\n[[sources]]\nkeys = ["weights"]\ntext = "seen"'
+    profile = load_profile(write(tmp_path, "child", child))
+    assert profile.params.max == 9
+    assert profile.weights.bits == (4,)
+    assert profile.weights.symmetric is True
+    assert profile.source("weights.bits") == "seen"
+    assert profile.unsourced() == ["params.max"]
+
+
+def test_the_hash_covers_what_is_extended(tmp_path: Path) -> None:
+    child = write(tmp_path, "child", 'name = "child"\nextends = "base"')
+    hashes = set()
+    for cap in (1, 2):
+        write(tmp_path, "base", f'name = "base"\n[params]\nmax = {cap}')
+        hashes.add(load_profile(child).sha256)
+    assert len(hashes) == 2
+
+
+def test_a_profile_may_extend_one_that_comes_with_edgekd(tmp_path: Path) -> None:
+    profile = load_profile(write(tmp_path, "mine", 'name = "mine"\nextends = "tu_accel_150k"'))
+    assert profile.params.max == 149_999
+    assert "TU Delft" in profile.source("params.max")
+
+
+def test_extending_in_a_circle_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "a", 'name = "a"\nextends = "b"')
+    write(tmp_path, "b", 'name = "b"\nextends = "a"')
+    with pytest.raises(ProfileError, match=r"key 'extends' leads back to itself: a\.toml -> b\.toml -> a\.toml"):
+        load_profile(str(tmp_path / "a.toml"))
+
+
+def test_the_first_source_that_covers_a_key_is_named() -> None:
+    sources = [{"keys": ["weights.bits"], "text": "table 2"}, {"keys": ["weights"], "text": "spec", "url": "https://x"}]
+    profile = HardwareProfile.model_validate({"name": "x", "sources": sources, "weights": {"bits": [8]}})
+    assert profile.source("weights.bits") == "table 2"
+    assert profile.source("weights.scale") == "spec https://x"
+    assert profile.source("weightsabc") == ""

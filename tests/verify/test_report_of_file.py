@@ -1,0 +1,252 @@
+"""The whole way from a file to its report, and accuracy of a file on images that a channel's brightness tells apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from edgekd.data import load_split
+from edgekd.errors import DataError, ModelError, ProfileError, UsageError
+from edgekd.manifest import DataRef, Manifest, Preprocessing, QuantScheme, StageResult, TensorRef
+from edgekd.profile import HardwareProfile, load_profile
+from edgekd.verify import Options, verify
+from edgekd.verify.environment import cpu_flags, saturation_warning
+from edgekd.verify.report import verdict_of
+from edgekd.verify.rules import Finding
+
+QUICK: dict[str, Any] = {"episodes": 50, "query": 2, "way": 2, "shots": (1, 3)}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> str:
+    """A folder of 6 classes a split, each a shade of its own with a little noise."""
+    rng = np.random.default_rng(0)
+    for at, split in enumerate(("train", "val", "test")):
+        for shade in range(6):
+            folder = tmp_path / "images" / split / f"{split}_{shade}"
+            folder.mkdir(parents=True)
+            for number in range(6):
+                pixels = rng.integers(0, 9, (8, 8, 3)) + 40 * shade + at
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    return f"folder:{tmp_path / 'images'}"
+
+
+def brightness_net(batch: int | str = 1, manifest: Manifest | None = None) -> onnx.ModelProto:
+    """Embeds 8x8 RGB pixels as (mean, -mean, 1) of their brightness: cosine tells shades apart."""
+    weights = np.concatenate([np.ones((1, 192)), -np.ones((1, 192)), np.zeros((1, 192))]).astype(np.int8)
+    arrays: dict[str, NDArray[Any]] = {
+        "s_in": np.array(2.0**-7, np.float32),
+        "z": np.array(0, np.int8),
+        "w": weights,
+        "s_w": np.array(2.0**-8, np.float32),
+        "b": np.array([0, 0, 2**14], np.int32),
+        "s_b": np.array(2.0**-15, np.float32),
+        "z_b": np.array(0, np.int32),
+        "s_out": np.array(2.0**-6, np.float32),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["pixels", "s_in", "z"], ["x"]),
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("DequantizeLinear", ["w", "s_w", "z"], ["wf"]),
+        helper.make_node("DequantizeLinear", ["b", "s_b", "z_b"], ["bf"]),
+        helper.make_node("Gemm", ["flat", "wf", "bf"], ["y"], transB=1),
+        helper.make_node("QuantizeLinear", ["y", "s_out", "z"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        [helper.make_tensor_value_info("pixels", TensorProto.INT8, [batch, 3, 8, 8])],
+        [helper.make_tensor_value_info("embedding", TensorProto.INT8, [batch, 3])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    if manifest:
+        helper.set_model_props(model, manifest.to_metadata())
+    return model
+
+
+def make_manifest(spec: str, fingerprint: str, **changes: Any) -> Manifest:
+    keys = {
+        "edgekd": "0.1.0",
+        "versions": {},
+        "profile": "tu_accel_150k",
+        "profile_sha256": load_profile("tu_accel_150k").sha256,
+        "data": DataRef(spec=spec, split="test", fingerprint=fingerprint, n_classes=6, novel=True, seed=0),
+        "preprocessing": Preprocessing(height=8, width=8, channels=3),
+        "quantization": QuantScheme(scale="power_of_two"),
+        "input": TensorRef(name="pixels", dtype="int8", scale=2.0**-7),
+        "output": TensorRef(name="embedding", dtype="int8", scale=2.0**-6),
+        "base_mean": (0.0, 0.0, 0.0),
+        "lineage": (StageResult(stage="teach", backbone="resnet12", parameters=8_000_000, weight_bytes=32_000_000),),
+        "weights_sha256": "",
+        "golden_sha256": "",
+    }
+    return Manifest.model_validate(keys | changes)
+
+
+def save(folder: Path, model: onnx.ModelProto) -> Path:
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def fingerprint_of(spec: str) -> str:
+    return load_split(spec, "test").fingerprint
+
+
+def test_the_json_has_every_key_of_the_contract(tmp_path: Path, conv4: Callable[..., Any]) -> None:
+    path = conv4(width=64, size=84).save(tmp_path / "m.onnx")
+    report = json.loads(verify(path, "tu_accel_150k", static=True).to_json())
+    assert report["verdict"] == "unknown"
+    assert report["model"] | {"path": "", "sha256": ""} == report["model"] | {
+        "path": "",
+        "sha256": "",
+        "flavour": "qdq",
+    }
+    assert report["profile"] == {"name": "tu_accel_150k", "sha256": load_profile("tu_accel_150k").sha256}
+    assert report["params"] == {"total": 112_576, "cap": 149_999}
+    assert report["macs"] == 97_164_288
+    memory = {
+        key: report["memory"][key] for key in ("weight_bytes", "peak_activation_bytes", "peak_activation_bytes_fused")
+    }
+    assert memory == {"weight_bytes": 113_344, "peak_activation_bytes": 564_480, "peak_activation_bytes_fused": 141_120}
+    assert report["memory"]["lower_bound_bytes"] == 564_480
+    assert "minimal" in report["memory"]["planner"]
+    keys = {"rule", "status", "node", "attribute", "value", "limit", "message", "source"}
+    assert all(finding.keys() == keys for finding in report["findings"])
+    assert report["accuracy"] == []
+
+
+def test_the_verdict() -> None:
+    def of(*statuses: str) -> str:
+        return verdict_of(Finding.model_validate({"status": status, "message": ""}) for status in statuses)
+
+    assert of("pass", "pass") == "pass"
+    assert of("pass", "unknown") == "unknown"
+    assert of("unknown", "fail", "pass") == "fail"
+
+
+def test_a_small_network_passes_a_profile_that_says_everything(tmp_path: Path, conv4: Callable[..., Any]) -> None:
+    report = verify(conv4(width=8, size=32).save(tmp_path / "m.onnx"), "stm32h743", static=True)
+    assert report.verdict == "pass"
+    assert {finding.status for finding in report.findings} == {"pass"}
+
+
+def test_conv4_64_at_84x84_does_not_fit_the_largest_bank_of_the_stm32h743(
+    tmp_path: Path, conv4: Callable[..., Any]
+) -> None:
+    report = verify(conv4(width=64, size=84).save(tmp_path / "m.onnx"), "stm32h743", static=True)
+    (failed,) = [finding for finding in report.findings if finding.status == "fail"]
+    assert (failed.rule, failed.value, failed.limit) == ("activation-memory", 564_480, 524_288)
+
+
+def test_accuracy_on_the_images_that_the_manifest_names(tmp_path: Path, images: str) -> None:
+    path = save(tmp_path, brightness_net(manifest=make_manifest(images, fingerprint_of(images))))
+    report = verify(path, options=Options(**QUICK))
+    assert [(row.way, row.shot, row.engine, row.split) for row in report.accuracy] == [
+        (2, 1, "onnxruntime", "test"),
+        (2, 3, "onnxruntime", "test"),
+    ]
+    assert all(row.mean > 0.95 for row in report.accuracy)
+    assert all(0 <= row.ci95 < 0.1 for row in report.accuracy)
+    (same,) = [finding for finding in report.findings if finding.rule == "data-fingerprint"]
+    assert same.status == "pass"
+    assert [stage.stage for stage in report.lineage] == ["teach", "deployed"]
+    assert report.lineage[-1].accuracy == report.accuracy
+
+
+def test_a_dynamic_batch_gives_the_same_accuracy(tmp_path: Path, images: str) -> None:
+    manifest = make_manifest(images, fingerprint_of(images))
+    rows = [
+        verify(save(tmp_path, brightness_net(batch, manifest)), options=Options(**QUICK)).accuracy for batch in (1, "n")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_other_images_under_the_same_name_make_a_finding(tmp_path: Path, images: str) -> None:
+    path = save(tmp_path, brightness_net(manifest=make_manifest(images, "0" * 64)))
+    report = verify(path, options=Options(**QUICK))
+    (found,) = [finding for finding in report.findings if finding.rule == "data-fingerprint"]
+    assert (found.status, found.limit, found.value) == ("unknown", "0" * 64, fingerprint_of(images))
+    assert report.accuracy, "measured all the same"
+
+
+def test_a_foreign_file_is_measured_on_the_images_given(tmp_path: Path, images: str) -> None:
+    model = brightness_net()
+    del model.graph.node[-1]  # a float output needs no manifest
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3]))
+    report = verify(save(tmp_path, model), "tu_accel_150k", options=Options(data=images, **QUICK))
+    assert all(row.mean > 0.95 for row in report.accuracy)
+    assert not [finding for finding in report.findings if finding.rule == "data-fingerprint"]
+
+
+def test_without_images_accuracy_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    report = verify(save(tmp_path, brightness_net()), "tu_accel_150k")
+    assert report.accuracy == ()
+    assert "--data" in report.warnings[0]
+
+
+def test_classes_seen_in_training_are_named_in_a_warning(tmp_path: Path, images: str) -> None:
+    fingerprint = fingerprint_of(images)
+    data = DataRef(spec=images, split="test", fingerprint=fingerprint, n_classes=6, novel=False, seed=0)
+    path = save(tmp_path, brightness_net(manifest=make_manifest(images, fingerprint, data=data)))
+    assert any("seen in training" in text for text in verify(path, options=Options(**QUICK)).warnings)
+
+
+def test_a_profile_that_has_changed_is_named_in_a_warning(tmp_path: Path) -> None:
+    path = save(tmp_path, brightness_net(manifest=make_manifest("glyphs", "", profile_sha256="other")))
+    assert verify(path, static=True).warnings == (
+        "profile 'tu_accel_150k' has changed since the file was exported for it",
+    )
+    assert verify(path, "stm32h743", static=True).warnings == ()
+
+
+def test_a_foreign_file_needs_a_profile(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--profile NAME\|FILE \(.*tu_accel_150k"):
+        verify(save(tmp_path, brightness_net()), static=True)
+    with pytest.raises(ProfileError, match="Did you mean 'stm32h743'"):
+        verify(save(tmp_path, brightness_net()), "stm32h73", static=True)
+    assert verify(save(tmp_path, brightness_net()), HardwareProfile(name="mine"), static=True).profile.name == "mine"
+
+
+def test_a_damaged_manifest_is_refused(tmp_path: Path) -> None:
+    model = brightness_net()
+    helper.set_model_props(model, {"edgekd": '{"format": 1}'})
+    with pytest.raises(ModelError, match="manifest inside the ONNX file is damaged"):
+        verify(save(tmp_path, model), "tu_accel_150k", static=True)
+
+
+def test_too_few_images_are_refused_with_the_arithmetic(tmp_path: Path, images: str) -> None:
+    path = save(tmp_path, brightness_net(manifest=make_manifest(images, "")))
+    with pytest.raises(DataError, match="needs 16 images in each class"):
+        verify(path, options=Options(way=2))
+    with pytest.raises(DataError, match="needs 9 classes"):
+        verify(path, options=Options(way=9, query=1))
+
+
+def test_a_missing_dataset_and_an_unknown_head_are_refused(tmp_path: Path, images: str) -> None:
+    path = save(tmp_path, brightness_net(manifest=make_manifest(images, "")))
+    with pytest.raises(DataError, match="nothing at"):
+        verify(path, options=Options(data=f"folder:{tmp_path / 'absent'}", **QUICK))
+    with pytest.raises(UsageError, match="cosine"):
+        verify(path, options=Options(head="cosin", **QUICK))
+
+
+def test_cpu_flags_and_the_warning_about_saturation(tmp_path: Path) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor : 0\nflags : fpu avx2 sse4_2 avx512_vnni\n")
+    assert cpu_flags(info) == ("avx2", "avx512_vnni", "sse4_2")
+    assert cpu_flags(tmp_path / "absent") is None
+    assert saturation_warning(("avx512_vnni",), "x86_64") is None
+    assert saturation_warning((), "aarch64") is None
+    assert "neither AVX512-VNNI nor AVX-VNNI" in (saturation_warning(("avx2",), "x86_64") or "")
+    assert "does not tell" in (saturation_warning(None, "x86_64") or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -41,7 +42,8 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
             f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone already, or its folder never was
+            temporary.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -35,7 +35,7 @@ class Augment(_Frozen):
     """Random changes of training images, drawn anew for each image; 0 or 1 switches one off."""
 
     pad_fraction: float = Field(default=0.1, ge=0, le=0.5)
-    scale_range: tuple[float, float] = (1.0, 1.0)
+    scale_range: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
     flip: bool = False
     rotation_degrees: float = Field(default=0.0, ge=0, le=180)
     brightness: float = Field(default=0.2, ge=0, le=1)

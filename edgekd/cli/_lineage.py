@@ -10,14 +10,14 @@ from edgekd.cli._training import TITLES
 from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.verify.report import DEPLOYED
 
-ROWS = {**{name: TITLES[name] for name in ("teach", "scratch", "distill", "meta")}, DEPLOYED: "INT8 deployed"}
+SHOWN = ("teach", "scratch", "distill", "meta", DEPLOYED)
 
 Measurement = tuple[str, str, str, int, int, int]  # dataset, split, head, way, shot, query: what makes rows comparable
 
 
-def stages_table(lineage: Iterable[StageResult]) -> Table:
-    """One row for each stage; one column for each way of measuring that any stage has."""
-    stages = [stage for stage in lineage if stage.stage in ROWS]
+def stages_table(lineage: Iterable[StageResult], deployed: str) -> Table:
+    """One row for each stage, the last called `deployed`; one column for each way of measuring that any stage has."""
+    stages = [stage for stage in lineage if stage.stage in SHOWN]
     measurements = sorted({key for stage in stages for key in _measured(stage)})
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -26,7 +26,7 @@ def stages_table(lineage: Iterable[StageResult]) -> Table:
     for stage in stages:
         rows = _measured(stage)
         cells = [_percent(rows[key]) if key in rows else "" for key in measurements]
-        table.add_row(ROWS[stage.stage], f"{stage.parameters:,}", f"{stage.weight_bytes:,}", *cells)
+        table.add_row(TITLES.get(stage.stage, deployed), f"{stage.parameters:,}", f"{stage.weight_bytes:,}", *cells)
     return table
 
 

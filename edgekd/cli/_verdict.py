@@ -9,10 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgekd.cli._lineage import gains, stages_table
+from edgekd.verify.accuracy import FINGERPRINT_RULE
 from edgekd.verify.report import LiveTensor, Report
 from edgekd.verify.rules import Finding
 
-COLOURS = {"pass": "green", "fail": "bold red", "unknown": "yellow"}
+COLOURS = {"fail": "bold red", "unknown": "yellow", "pass": "green"}
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -24,23 +25,30 @@ def print_report(console: Console, report: Report) -> None:
     console.print(_findings_table(report.findings))
     for line in [*_memory_lines(report), *(f"warning: {text}" for text in report.warnings)]:
         console.print(escape(line), soft_wrap=True)
-    console.print(stages_table(report.lineage))
-    if line := gains(report.lineage):
+    console.print(stages_table(report.lineage, "this file" if report.model.flavour == "float" else "INT8 deployed"))
+    if line := gains(report.lineage if _same_images(report) else report.lineage[:-1]):
         console.print(line, soft_wrap=True)
-    counts = ", ".join(f"{_count(report.findings, status)} {status}" for status in COLOURS)
+    counts = ", ".join(f"{_count(report.findings, status)} {status}" for status in reversed(COLOURS))
     colour = COLOURS[report.verdict]
     console.print(f"verdict: [{colour}]{report.verdict}[/{colour}] ({counts})", soft_wrap=True)
 
 
+def _same_images(report: Report) -> bool:
+    """Say whether the deployed file, last in the lineage, was measured on the images of the stages before it."""
+    return all(finding.status == "pass" for finding in report.findings if finding.rule == FINGERPRINT_RULE)
+
+
 def _findings_table(findings: Sequence[Finding]) -> Table:
-    """Failures first, then what is unknown, then what passed."""
+    """Failures first, with the source of each limit once; then what is unknown, then what passed."""
     table = Table("", "rule", "finding", box=None, header_style="bold", pad_edge=False)
-    for status in ("fail", "unknown", "pass"):
-        for finding in findings:
-            if finding.status == status:
-                mark = f"[{COLOURS[status]}]{status}[/{COLOURS[status]}]"
-                source = f"\n[dim]{escape(finding.source)}[/dim]" if finding.source and status == "fail" else ""
-                table.add_row(mark, finding.rule, escape(finding.message) + source)
+    cited: set[str | None] = {None, ""}
+    for finding in sorted(findings, key=lambda item: list(COLOURS).index(item.status)):
+        text = escape(finding.message)
+        if finding.status == "fail" and finding.source not in cited:
+            cited.add(finding.source)
+            text += f"\n[dim]{escape(finding.source or '')}[/dim]"
+        colour = COLOURS[finding.status]
+        table.add_row(f"[{colour}]{finding.status}[/{colour}]", finding.rule, text)
     return table
 
 

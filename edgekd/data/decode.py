@@ -33,8 +33,11 @@ ORIENTATION = 0x0112  # EXIF tag; 5 to 8 mean that width and height are swapped
 # Formats whose decoder starts another program or needs one to be installed.
 FOREIGN = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "WMF"})
 
-# What PIL's decoders raise on damaged files.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, struct.error, zlib.error)
+# What PIL's decoders raise on damaged files, found by flipping bytes in 15 formats.
+DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, TypeError, RuntimeError, MemoryError,
+    struct.error, zlib.error,
+)  # fmt: skip
 
 
 class _UnfitError(ValueError):

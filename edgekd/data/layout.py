@@ -17,9 +17,9 @@ SPLIT_FOLDERS: dict[str, Split] = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 
-IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
-)
+IMAGE_SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 
 Classes = Mapping[str, tuple[Member, ...]]  # class name -> its files
 
@@ -58,7 +58,7 @@ def by_folder(source: Source) -> Layout:
 
 def is_image(member: Member) -> bool:
     """Whether a file is named like an image."""
-    return any(member.name.lower().endswith(suffix) for suffix in IMAGE_SUFFIXES)
+    return member.name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def join(groups: Iterable[Classes]) -> Classes:

@@ -87,7 +87,7 @@ def _from_csv(texts: Mapping[Split, tuple[str, str]]) -> Table:
         rows = csv.DictReader(io.StringIO(text))
         if rows.fieldnames is None or not {"filename", "label"} <= set(rows.fieldnames):
             raise DataError(f"{path} does not start with the line 'filename,label'")
-        pairs = [(row["filename"], row["label"]) for row in rows]
+        pairs = [(row["filename"], row["label"]) for row in rows]  # None where a line is too short
         if not all(file and label for file, label in pairs):
             raise DataError(f"{path} has a line without a file name or without a label")
         classes[split] = tuple(sorted({label for _, label in pairs}))

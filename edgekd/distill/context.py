@@ -20,7 +20,7 @@ from edgekd.distill.engine import Batch, Stage, clear_checkpoint
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.session import Session
 from edgekd.distill.tasks import Classifier
-from edgekd.errors import DataError, RunError
+from edgekd.errors import RunError
 from edgekd.manifest import QuantScheme, StageResult
 from edgekd.recipe import Schedule
 from edgekd.run import Run
@@ -72,9 +72,7 @@ def load_network(path: Path, network: nn.Module) -> None:
 
 def supervised(context: Context, stage: str, schedule: Schedule) -> tuple[TrainingImages, Callable[[int], Tensor], int]:
     """Return the training images, step -> rows, and steps per epoch."""
-    n = len(context.splits.train.images)
-    if n < schedule.batch_size:
-        raise DataError(f"{n} training images are fewer than one batch of {schedule.batch_size}; set a smaller batch_size for stage '{stage}'")
+    n = len(context.splits.train)
     images = TrainingImages.load(context.splits.train, context.run.recipe.augment, context.session)
     return images, shuffled_rows(n, schedule.batch_size, context.run.recipe.seed, stage), n // schedule.batch_size
 

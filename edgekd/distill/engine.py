@@ -86,23 +86,28 @@ class _Loop:
     def __init__(self, stage: Stage, run: Run, session: Session) -> None:
         self.stage, self.run, self.session = stage, run, session
         stage.task.to(device=session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = build_optimizer(stage.task, stage.schedule)
         self.progress = _Progress()
         self.checkpoint = run.folder / f"checkpoint-{stage.name}" / "state.safetensors"
+        self.optimizer = self._restore()
         self.saved_at = self.window_at = time.monotonic()
         self.window_images = 0
 
-    def restore(self) -> None:
-        """Continue from the checkpoint where there is one."""
+    def _restore(self) -> torch.optim.Optimizer:
+        """Continue from the checkpoint where there is one; return the optimizer.
+
+        Weights come first: Brevitas makes new parameters as it loads them, and the optimizer must hold those.
+        """
         if not self.checkpoint.exists():
-            return
+            return build_optimizer(self.stage.task, self.stage.schedule)
         snapshot = load_snapshot(self.checkpoint)
         if snapshot.values.get("recipe") != self.run.recipe.sha256:
             raise RunError(f"{self.checkpoint} belongs to another recipe; delete it to start this stage again")
         load_weights(self.stage.task, snapshot.part("task"), self.checkpoint)
-        load_optimizer_tensors(self.optimizer, snapshot.part("optimizer"))
+        optimizer = build_optimizer(self.stage.task, self.stage.schedule)
+        load_optimizer_tensors(optimizer, snapshot.part("optimizer"))
         values = {key: value for key, value in snapshot.values.items() if key != "recipe"}
         self.progress = _Progress(best=snapshot.part("best"), **values)
+        return optimizer
 
     def save(self) -> None:
         """Write the checkpoint (main process only)."""
@@ -156,7 +161,6 @@ def fit(stage: Stage, run: Run, session: Session) -> float:
         StorageError: the disk is full; the last good checkpoint is kept.
     """
     loop = _Loop(stage, run, session)
-    loop.restore()
     if session.is_main:
         run.drop_metrics_after(stage.name, loop.progress.step)
         session.reporter.stage(stage.name, stage.total_steps, loop.progress.step)

@@ -6,20 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import torch
-
 from edgekd.data import Splits, load_splits
-from edgekd.distill.backbones import build_backbone
-from edgekd.distill.backbones.size import require_fit, widest_student
 from edgekd.distill.context import Context
 from edgekd.distill.embed import mean_embedding
-from edgekd.distill.quantize import require_quantizable
+from edgekd.distill.resolve import require_trainable, resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session
 from edgekd.distill.stages import STAGES, load_quantized
-from edgekd.errors import DataError
 from edgekd.manifest import DataRef
-from edgekd.profile import HardwareProfile, load_profile
+from edgekd.profile import load_profile
 from edgekd.recipe import Recipe
 from edgekd.run import RUNS_FOLDER, Run, library_versions
 
@@ -36,7 +31,7 @@ def run_distillation(recipe: Recipe, folder: Path | None, session: Session, *, s
     profile = load_profile(recipe.profile)
     splits = load_data(recipe, session, skip_bad=skip_bad)
     recipe = resolve(recipe, profile, splits)
-    require_enough_classes(recipe, splits)
+    require_trainable(recipe, splits)
     run = open_run(recipe, folder, splits, session)
     session.reporter.note(f"run folder {run.folder}")
     with run.locked() if session.is_main else nullcontext(), session.deadline.catching_signals():
@@ -54,40 +49,6 @@ def load_data(recipe: Recipe, session: Session, *, skip_bad: bool) -> Splits:
     with _main_first(session):
         return load_splits(
             data.spec, size=data.size, channels=data.channels, skip_bad=skip_bad, seed=data.seed, notify=session.reporter.note
-        )
-
-
-def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
-    """Put the student's name in the place of `auto` and refuse one that the profile cannot hold.
-
-    Raises:
-        ModelError: the student has too many parameters, or operations that cannot be quantized.
-    """
-    channels, cap = splits.train.channels, profile.params.max
-    spec = recipe.student.backbone
-    if spec == "auto":
-        spec = widest_student("conv4", cap, channels)
-    with torch.random.fork_rng():
-        student = build_backbone(spec, channels)
-    require_fit(student, cap, profile.name)
-    require_quantizable(student, spec)
-    return recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
-
-
-def require_enough_classes(recipe: Recipe, splits: Splits) -> None:
-    """Refuse now what the last stage could not measure.
-
-    Raises:
-        DataError: too few novel classes or images for the test protocol.
-    """
-    test = recipe.test
-    needed = test.query + max(test.shots)
-    counts = [int((splits.test.labels == label).sum()) for label in range(splits.test.n_classes)]
-    if sum(count >= needed for count in counts) < test.way or min(counts) < needed:
-        raise DataError(
-            f"{test.way}-way {max(test.shots)}-shot with {test.query} queries needs {test.way} test classes of {needed} images; "
-            f"{splits.test.name} has {splits.test.n_classes} classes, the smallest with {min(counts)} images; "
-            f"lower test.way, test.shots or test.query, for example --set test.query={max(1, min(counts) - max(test.shots))}"
         )
 
 

@@ -132,11 +132,24 @@ def _quantized_pool(scheme: QuantScheme, threshold: float, shape: tuple[int, int
 
     channels, height, width = shape
     area = height * width
-    if scheme.scale != "power_of_two" or area & (area - 1) == 0:
+    if not _must_sum(scheme, area):
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), QuantIdentity(act_quant=_act_quantizer(scheme, threshold)))
     power = 1 << (area - 1).bit_length()  # the next power of two above the area
     grown = calibrate.next_power_of_two(threshold * area / power)
     return nn.Sequential(_sum_pool(channels, (height, width), power), QuantIdentity(act_quant=_act_quantizer(scheme, grown)))
+
+
+def _must_sum(scheme: QuantScheme, area: int) -> bool:
+    return scheme.scale == "power_of_two" and area & (area - 1) != 0
+
+
+@torch.no_grad()
+def added_parameters(backbone: nn.Module, scheme: QuantScheme, height: int, width: int) -> int:
+    """Return how many parameters quantizing adds for images of this size: the ones of a pooling that must be a sum."""
+    network = copy.deepcopy(backbone).eval()
+    example = torch.zeros(1, int(network.in_channels), height, width)  # type: ignore[arg-type]
+    _, shapes = calibrate.observe(network, example, (nn.AdaptiveAvgPool2d,), nn.AdaptiveAvgPool2d)
+    return sum(c * h * w for c, h, w in shapes.values() if _must_sum(scheme, h * w))
 
 
 def _sum_pool(channels: int, size: tuple[int, int], power: int) -> nn.Module:

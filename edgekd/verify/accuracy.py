@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgekd.fewshot import Protocol
 
 ENGINE = "onnxruntime"
+FINGERPRINT_RULE = "data-fingerprint"
 Notify = Callable[[str], None]
 
 
@@ -121,7 +122,7 @@ def _fingerprint_findings(manifest: Manifest | None, spec: str, images: ImageSet
         message += ": the accuracies before and after export are of different images"
     return (
         Finding(
-            rule="data-fingerprint",
+            rule=FINGERPRINT_RULE,
             status="pass" if same else "unknown",
             message=message,
             attribute="fingerprint",

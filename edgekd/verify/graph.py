@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+FLOAT_BITS = 32  # of a tensor whose type nothing tells
+
 Array = NDArray[np.generic]
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 Flavour = Literal["qcdq", "qdq", "qoperator", "qonnx", "float"]
@@ -28,8 +30,8 @@ class Value:
 
     @property
     def bits(self) -> int:
-        """Width of one element; a float where the type is not known."""
-        return dtype_bits(self.dtype) or 32
+        """Width of one element."""
+        return dtype_bits(self.dtype) or FLOAT_BITS
 
     @property
     def is_integer(self) -> bool:

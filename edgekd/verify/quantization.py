@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgekd.verify.graph import Array, Graph, Node
+from edgekd.verify.graph import FLOAT_BITS, Array, Graph, Node, dtype_bits
 from edgekd.verify.operators import FAKE_QUANTIZERS, Kind, kind_of, stays_on_grid
 
 _OUTPUT_SCALE = {"QLinearConv": 6, "QLinearMatMul": 6, "QGemm": 7}  # input that holds it
@@ -120,19 +120,19 @@ def stored_constant(graph: Graph, tensor: str) -> Stored | None:
         if node is None or not _passes_constant(node):
             return None
         if bits is None and node.op == "DequantizeLinear":
-            bits = integer_bits(graph, node.input(0))
+            bits = dequantized(graph, node).bits
         elif bits is None and node.op in FAKE_QUANTIZERS:
             bits = fake_quantized(graph, node).bits
         tensor = node.input(0)
     return Stored(tensor, graph.constants[tensor].size, bits or graph.value(tensor).bits)
 
 
-def integer_bits(graph: Graph, tensor: str) -> int:
+def integer_bits(graph: Graph, tensor: str, dtype: str) -> int:
     """Return the width of an integer tensor: that of its type, or less where a Clip on the way leaves less.
 
     Brevitas writes 4-bit weights as int8 in -7..7 behind a Clip.
     """
-    bits = graph.value(tensor).bits
+    bits = dtype_bits(dtype) or FLOAT_BITS
     node = graph.producers.get(tensor)
     while node is not None and (node.op == "Clip" or kind_of(node) is Kind.VIEW):
         low, high = graph.constant(node.input(1)), graph.constant(node.input(2))
@@ -151,12 +151,14 @@ def bits_for(low: int, high: int) -> int:
 
 def _linear(graph: Graph, node: Node, integer: str, scale: int = 1) -> Quantization:
     """Read `node`'s inputs at `scale` (and the zero point behind it) as the format of the tensor `integer`."""
+    zero_point = graph.constant(node.input(scale + 1))
+    dtype = graph.value(integer).dtype or ("uint8" if zero_point is None else str(zero_point.dtype))
     return Quantization(
         node=node.name,
-        bits=integer_bits(graph, integer),
-        signed=not graph.value(integer).dtype.startswith("u"),
+        bits=integer_bits(graph, integer, dtype),
+        signed=not dtype.startswith("u"),
         scale=graph.constant(node.input(scale)),
-        zero_point=graph.constant(node.input(scale + 1)),
+        zero_point=zero_point,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,8 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
 def _check(path: Path, model: onnx.ModelProto) -> None:
     if not model.graph.output:
         raise ModelError(f"{path} is cut off, or not a model: its graph has no output")
+    if any(isinstance(text, bytes) for text in _texts(model)):  # what protobuf gives where it is not UTF-8
+        raise ModelError(f"{path} is damaged: a name in it is not text")
     for stored in model.graph.initializer:
         if any(dim < 0 for dim in stored.dims):
             raise ModelError(f"{path}: initializer '{stored.name}' has a negative dimension: {list(stored.dims)}")
@@ -77,6 +79,17 @@ def _check(path: Path, model: onnx.ModelProto) -> None:
         raise ModelError(f"{path} breaks the ONNX specification: {' '.join(str(error).split())}") from error
     for tensor in shapeless:
         tensor.ClearField("shape")
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[str | bytes]:
+    yield from (model.producer_name, model.producer_version)
+    for entry in model.metadata_props:
+        yield from (entry.key, entry.value)
+    for item in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        yield from (item.name, *(dim.dim_param for dim in item.type.tensor_type.shape.dim))
+    yield from (tensor.name for tensor in model.graph.initializer)
+    for node in model.graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
 
 
 def _view(path: Path, sha256: str, model: onnx.ModelProto) -> Graph:
@@ -117,6 +130,8 @@ def _constant_node(path: Path, node: onnx.NodeProto) -> Array:
 def _array(path: Path, tensor: onnx.TensorProto) -> Array:
     try:
         return numpy_helper.to_array(tensor)
+    except KeyError as error:
+        raise ModelError(f"{path}: '{tensor.name}' is of an element type that onnx does not know: {error}") from error
     except (ValueError, TypeError, MemoryError) as error:
         raise ModelError(
             f"{path}: the data of '{tensor.name}' does not match its shape {list(tensor.dims)}: {error}"

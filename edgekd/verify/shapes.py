@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -12,6 +12,18 @@ from edgekd.verify.graph import SymbolicDim, Value
 from edgekd.verify.operators import FAKE_QUANTIZERS
 
 LARGEST_DIM = 2**31 - 1
+# Operators that ONNX does not define, each with one of the same output shape and the inputs that it takes.
+_STAND_INS: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    **dict.fromkeys(FAKE_QUANTIZERS, ("Identity", (0,))),
+    "FusedConv": ("Conv", (0, 1, 2)),
+    "FusedGemm": ("Gemm", (0, 1, 2)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)),
+    "QLinearAveragePool": ("AveragePool", (0,)),
+    "QLinearAdd": ("Add", (0, 3)),
+    "QLinearMul": ("Mul", (0, 3)),
+    "QLinearLeakyRelu": ("LeakyRelu", (0,)),
+    "QLinearSigmoid": ("Sigmoid", (0,)),
+}
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "undefined": ""}
 
 
@@ -46,7 +58,9 @@ def infer_values(model: onnx.ModelProto) -> dict[str, Value]:
 
 
 def dtype_name(elem_type: int) -> str:
-    """Return the NumPy-style name of an ONNX element type: float32, int8, uint4."""
+    """Return the NumPy-style name of an ONNX element type: float32, int8, uint4; empty for none that ONNX knows."""
+    if elem_type not in onnx.TensorProto.DataType.values():
+        return ""
     name: str = onnx.TensorProto.DataType.Name(elem_type).lower()
     return _NUMPY_NAMES.get(name, name)
 
@@ -61,13 +75,16 @@ def _symbolic_dims(path: Path, item: onnx.ValueInfoProto) -> list[SymbolicDim]:
 
 
 def _with_standard_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy in which QONNX quantizers, unknown to ONNX but shape-preserving, are identities."""
+    """Return a copy in which operators that ONNX does not define are replaced by those of the same shape."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for node in copy.graph.node:
-        if node.op_type in FAKE_QUANTIZERS and node.domain:
-            node.op_type, node.domain = "Identity", ""
-            del node.input[1:], node.attribute[:]
+        if node.domain and node.op_type in _STAND_INS:
+            op, inputs = _STAND_INS[node.op_type]
+            kept = [node.input[index] for index in inputs if index < len(node.input)]
+            node.op_type, node.domain = op, ""
+            del node.input[:]
+            node.input.extend(kept)
     return copy
 
 

@@ -10,6 +10,7 @@ from onnx import helper, parser
 from PIL import Image
 
 from edgekd.cli.verify import command
+from edgekd.data import load_split
 from edgekd.errors import DataError, EdgekdError, ModelError, ProfileError, UsageError
 from edgekd.manifest import AccuracyRow, DataRef, Manifest, Preprocessing, QuantScheme, StageResult, TensorRef
 
@@ -72,7 +73,14 @@ def exported(tmp_path: Path, images: str) -> Path:
         versions={},
         profile="tu_accel_150k",
         profile_sha256="",
-        data=DataRef(spec=images, split="test", fingerprint="", n_classes=2, novel=True, seed=0),
+        data=DataRef(
+            spec=images,
+            split="test",
+            fingerprint=load_split(images, "test", channels=1).fingerprint,
+            n_classes=2,
+            novel=True,
+            seed=0,
+        ),
         preprocessing=Preprocessing(height=8, width=8, channels=1),
         quantization=QuantScheme(),
         input=TensorRef(name="pixels", dtype="int8", scale=0.5),
@@ -123,7 +131,7 @@ def test_a_failure_exits_1_with_the_numbers(model: Path, tmp_path: Path) -> None
 def test_a_pass_exits_0_even_under_strict(model: Path) -> None:
     result = run(model, "--profile", "stm32h743", "--static", "--strict")
     assert result.exit_code == 0
-    assert last_line(result) == "verdict: pass (16 pass, 0 fail, 0 unknown)"
+    assert last_line(result) == "verdict: pass (16 pass, 0 unknown, 0 fail)"
 
 
 def test_the_memory_peak_is_printed_with_its_arithmetic(model: Path) -> None:
@@ -152,6 +160,15 @@ def test_the_table_from_teacher_to_deployed_file(exported: Path) -> None:
         "quantizing cost -47.0/-37.0 points (1-shot/3-shot)"
     )
     assert lines[-1].startswith("verdict: ")
+
+
+def test_what_was_measured_on_other_images_is_not_compared(exported: Path, images: str) -> None:
+    folder = Path(images.partition(":")[2]) / "test" / "test10"
+    Image.new("L", (8, 8), 99).save(folder / "0.png")
+    output = run(exported, "--way", 2, "--shot", 1, "--query", 2, "--episodes", 40).stdout
+    assert "is not what the manifest names" in output.replace("\n", " ")
+    assert "distilling gained" in output
+    assert "quantizing cost" not in output
 
 
 def test_stages_that_were_left_out_are_left_out(model: Path) -> None:

@@ -191,3 +191,11 @@ def test_changed_files_are_decoded_again(few_shot: Path, write_image: WriteImage
 
 def test_gray_images_can_be_asked_for(few_shot: Path) -> None:
     assert load(few_shot, channels=1).train.images.shape == (9, 8, 8, 1)
+
+
+def test_files_of_any_name_are_tried(tmp_path: Path, write_classes: WriteClasses) -> None:
+    for split, names in (("train", "a b"), ("val", "c"), ("test", "d e")):
+        write_classes(tmp_path / "i" / split, names)
+    for file in (tmp_path / "i").rglob("*.png"):
+        file.rename(file.with_suffix(".dat"))
+    assert load(tmp_path / "i").train.class_names == ("a", "b")

@@ -106,3 +106,10 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, data: bytes, messa
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DataError, match=message):
         read_idx(tmp_path / name, 3)
+
+
+def test_files_without_images_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(np.zeros((0, 28, 28))))
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(0)))
+    with pytest.raises(DataError, match="no images"):
+        load(tmp_path)

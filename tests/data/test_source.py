@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -85,3 +86,24 @@ def test_a_link_to_nothing_is_listed_and_fails_on_reading(folder: Path) -> None:
     dead = next(member for member in source.members if member.name == "a/dead.png")
     with pytest.raises(FileNotFoundError):
         source.read(dead)
+
+
+def test_linked_folders_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "3.png").write_text("linked")
+    (folder / "d").symlink_to(elsewhere)
+    source = open_source(folder)
+    assert source.read(source.members[-1]) == b"linked"
+    assert source.members[-1].name == "d/3.png"
+    (folder / "a" / "up").symlink_to(folder)
+    with pytest.raises(DataError, match="links to a folder that it lies in"):
+        open_source(folder)
+
+
+def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "a" / "pipe.png")
+    source = open_source(folder)
+    pipe = next(member for member in source.members if member.name == "a/pipe.png")
+    with pytest.raises(OSError, match="not a regular file"):
+        source.read(pipe)

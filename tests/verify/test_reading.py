@@ -87,6 +87,13 @@ def test_a_graph_that_breaks_the_specification_is_refused(tmp_path: Path) -> Non
         read_graph(save(tmp_path, model))
 
 
+def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, linear([1, 3]))
+    path.write_bytes(path.read_bytes().replace(b"linear", b"line\xffr").replace(b"MatMul", b"Mat\x91ul"))
+    with pytest.raises(ModelError, match="not text"):
+        read_graph(path)
+
+
 def test_a_negative_dimension_of_an_initializer_is_refused(tmp_path: Path) -> None:
     weight = numpy_helper.from_array(np.ones((3, 2), np.float32), "w")
     weight.dims[0] = -3
@@ -191,3 +198,17 @@ def test_shapes_are_known_behind_qonnx_quantizers(tmp_path: Path) -> None:
     graph = read_graph(save(tmp_path, model))
     assert flavour_of(graph) == "qonnx"
     assert graph.value("y").shape == (1, 2)
+
+
+def test_shapes_are_known_behind_operators_of_onnxruntime(tmp_path: Path) -> None:
+    model = linear([1, 3])
+    scale, zero = (
+        numpy_helper.from_array(np.array(0.5, np.float32), "s"),
+        numpy_helper.from_array(np.array(0, np.int8), "z"),
+    )
+    model.graph.initializer.extend([scale, zero])
+    add = helper.make_node("QLinearAdd", ["x", "s", "z", "x", "s", "z", "s", "z"], ["sum"], domain="com.microsoft")
+    model.graph.node.insert(0, add)
+    model.graph.node[1].input[0] = "sum"
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    assert read_graph(save(tmp_path, model)).value("sum").shape == (1, 3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,6 @@ from edgekd.errors import DataError, ModelError, ProfileError, UsageError
 from edgekd.manifest import DataRef, Manifest, Preprocessing, QuantScheme, StageResult, TensorRef
 from edgekd.profile import HardwareProfile, load_profile
 from edgekd.verify import Options, verify
-from edgekd.verify.environment import cpu_flags, saturation_warning
 from edgekd.verify.report import verdict_of
 from edgekd.verify.rules import Finding
 
@@ -241,12 +242,12 @@ def test_a_missing_dataset_and_an_unknown_head_are_refused(tmp_path: Path, image
         verify(path, options=Options(head="cosin", **QUICK))
 
 
-def test_cpu_flags_and_the_warning_about_saturation(tmp_path: Path) -> None:
-    info = tmp_path / "cpuinfo"
-    info.write_text("processor : 0\nflags : fpu avx2 sse4_2 avx512_vnni\n")
-    assert cpu_flags(info) == ("avx2", "avx512_vnni", "sse4_2")
-    assert cpu_flags(tmp_path / "absent") is None
-    assert saturation_warning(("avx512_vnni",), "x86_64") is None
-    assert saturation_warning((), "aarch64") is None
-    assert "neither AVX512-VNNI nor AVX-VNNI" in (saturation_warning(("avx2",), "x86_64") or "")
-    assert "does not tell" in (saturation_warning(None, "x86_64") or "")
+def test_a_static_check_loads_neither_torch_nor_onnxruntime(tmp_path: Path) -> None:
+    path = save(tmp_path, brightness_net())
+    code = (
+        "import sys; from edgekd.verify import verify; verify(sys.argv[1], 'tu_accel_150k', static=True); "
+        "print(sorted({'torch', 'onnxruntime', 'sklearn', 'matplotlib', 'PIL'} & sys.modules.keys()))"
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, cwd=root, check=True)
+    assert done.stdout.strip() == "[]"

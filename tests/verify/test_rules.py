@@ -9,6 +9,7 @@ from onnx import numpy_helper
 
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
+from edgekd.verify.quantization import Quantization
 from edgekd.verify.rules import RULES, Finding, check_all, sentence
 
 Analyse = Callable[[Any], Facts]
@@ -203,12 +204,22 @@ def test_symmetry(qcdq: type[Any], small: Facts, analyse: Analyse) -> None:
     assert status("activation-symmetry", small, activations={"symmetric": True}) == "pass"
 
 
+def test_the_middle_of_an_unsigned_type_is_symmetric() -> None:
+    def symmetric(zero_point: int, *, signed: bool) -> bool:
+        return Quantization("n", 8, signed, np.array(1.0), np.array(zero_point)).symmetric
+
+    assert symmetric(128, signed=False)
+    assert symmetric(0, signed=False)
+    assert not symmetric(127, signed=False)
+    assert not symmetric(128, signed=True)
+
+
 def test_integer_layers(qcdq: type[Any], small: Facts, analyse: Analyse) -> None:
     assert status("integer-layers", small) == "pass"
     facts = analyse(qcdq().conv(4).conv(4, float_weights=True))
     (found,) = findings("integer-layers", facts)
     assert (found.status, found.value) == ("fail", "float")
-    assert found.message.endswith("computes in float: its weights are not quantized")
+    assert found.message.endswith("computes in float: weights not quantized")
     assert status("integer-layers", facts, compute={"arithmetic": "any"}) == "pass"
 
 
@@ -216,7 +227,7 @@ def test_an_average_that_is_not_quantized_makes_the_next_layer_float(qcdq: type[
     net = qcdq().conv(4)
     net.op("AveragePool", kernel_shape=[2, 2], strides=[2, 2]).conv(4)
     (found,) = findings("integer-layers", analyse(net))
-    assert "its input is not quantized" in found.message
+    assert "input not quantized" in found.message
 
 
 @pytest.mark.parametrize("bad", [float("nan"), 0.0, -0.5, float("inf")])

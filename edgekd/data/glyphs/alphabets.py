@@ -26,7 +26,7 @@ ALPHABETS: dict[Split, dict[str, str]] = {
 
 IMAGES_PER_CLASS: dict[Split, int] = {"train": 100, "val": 60, "test": 120}
 
-CLUTTER = "0123456789&@#%?§"  # characters of no class; parts of them lie about in every image
+CLUTTER = "01456789&@%?§€"  # characters of no class, nor like one; parts of them lie about in every image
 
 SCRIPTS: dict[Split, tuple[str, ...]] = {
     split: tuple(f"{script} {character}" for script, characters in scripts.items() for character in characters)

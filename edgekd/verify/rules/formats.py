@@ -9,11 +9,11 @@ import numpy as np
 
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
+from edgekd.verify.graph import FLOAT_BITS
 from edgekd.verify.layers import Layer
 from edgekd.verify.quantization import Quantization
 from edgekd.verify.rules.base import Finding, rule, unsaid
 
-FLOAT_BITS = 32
 _GRANULARITIES = {"per_tensor": ("per_tensor",), "per_channel": ("per_tensor", "per_channel")}
 _SCALES = {"power_of_two": ("power_of_two",), "float": ("power_of_two", "float")}
 _SYMMETRIES = {"symmetric": ("symmetric",), "any": ("symmetric", "asymmetric")}

@@ -84,16 +84,14 @@ def integer_layers(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
         yield Finding(status="pass", message=message, attribute="arithmetic", value=len(facts.layers) - len(floats))
         return
     for node, parts in floats.items():
-        message = f"{node} computes in float: its {' and its '.join(parts)} not quantized"
+        message = f"{node} computes in float: {', '.join(parts)} not quantized"
         yield Finding(status="fail", message=message, node=node, attribute="arithmetic", value="float", limit="integer")
 
 
 def _float_parts(layer: Layer) -> list[str]:
-    parts = []
-    if layer.input_quantization is None:
-        parts.append("input is")
-    if layer.weight_quantization is None:
-        parts.append("weights are")
-    if layer.bias is not None and layer.bias_quantization is None:
-        parts.append("bias is")
-    return parts
+    operands = {
+        "input": layer.input_quantization,
+        "weights": layer.weight_quantization,
+        "bias": layer.bias_quantization or layer.bias is None,
+    }
+    return [name for name, quantized in operands.items() if not quantized]

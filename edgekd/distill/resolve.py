@@ -1,0 +1,91 @@
+"""Everything that can be settled before training: which student, and whether each stage will have what it needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from edgekd.data import ImageSet, Splits
+from edgekd.distill.backbones import Backbone, build_backbone, require_input
+from edgekd.distill.backbones.size import require_fit, widest_student
+from edgekd.distill.batches import episode_rows
+from edgekd.distill.methods import Dims, build_method
+from edgekd.distill.quantize import added_parameters, require_quantizable
+from edgekd.distill.scheme import resolve_scheme
+from edgekd.errors import DataError, ProfileError
+from edgekd.manifest import QuantScheme
+from edgekd.profile import HardwareProfile
+from edgekd.recipe import Recipe
+
+
+def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
+    """Put the student's name in the place of `auto` and refuse what cannot work before any training.
+
+    Raises:
+        ModelError: the student has too many parameters, or operations that cannot be quantized.
+        ProfileError: `auto` under a profile that gives no cap.
+        DataError: the images are too small for the teacher or the student.
+    """
+    images, spec = splits.train, recipe.student.backbone
+    scheme = resolve_scheme(profile, recipe.quantize)
+    with torch.random.fork_rng():
+        if spec == "auto":
+            spec = _widest(profile, scheme, images)
+        student = build_backbone(spec, images.channels)
+        for backbone in (student, build_backbone(recipe.teacher.backbone, images.channels)):
+            require_input(backbone, images.height, images.width, images.channels)
+        require_quantizable(student, spec)
+        require_fit(student, _cap(profile, student, scheme, images), profile.name)
+    return recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
+
+
+def _widest(profile: HardwareProfile, scheme: QuantScheme, images: ImageSet) -> str:
+    """Return the widest Conv4 that fits, with what pooling adds under this scheme."""
+    if profile.params.max is None:
+        raise ProfileError(f"profile {profile.name} gives no parameter cap, so the widest student is not defined; name one with --student")
+    spec, fits = widest_student("conv4", profile.params.max, images.channels), ""
+    require_input(build_backbone(spec, images.channels), images.height, images.width, images.channels)
+    while spec != fits:
+        fits, cap = spec, _cap(profile, build_backbone(spec, images.channels), scheme, images)
+        spec = widest_student("conv4", cap, images.channels) if cap is not None else spec
+    return spec
+
+
+def _cap(profile: HardwareProfile, student: Backbone, scheme: QuantScheme, images: ImageSet) -> int | None:
+    """Return the profile's cap less the parameters that quantizing adds to the student."""
+    if profile.params.max is None:
+        return None
+    return profile.params.max - added_parameters(student, scheme, images.height, images.width)
+
+
+def require_trainable(recipe: Recipe, splits: Splits) -> None:
+    """Refuse now what a later stage could not do.
+
+    Raises:
+        RecipeError: the distillation method is malformed.
+        DataError: a split has too few classes or images for a stage, its validation or the test protocol.
+    """
+    build_method(recipe.distill.method, Dims(1, 1, splits.train.n_classes), recipe.distill.options)
+    _require_batches(recipe, len(splits.train))
+    if recipe.meta.enabled:
+        episode_rows(torch.tensor(splits.train.labels), recipe.meta, recipe.seed, "meta")
+    validation, test = recipe.validation, recipe.test
+    _require_episodes(splits.val, min(validation.way, splits.val.n_classes), validation.shots, validation.query, "validation")
+    _require_episodes(splits.test, test.way, test.shots, test.query, "test")
+
+
+def _require_batches(recipe: Recipe, n: int) -> None:
+    for stage in ("teacher", "distill", "quantize"):
+        batch_size = getattr(recipe, stage).batch_size
+        if n < batch_size:
+            raise DataError(f"{n} training images are fewer than one batch of {batch_size}; try --set {stage}.batch_size={max(1, n // 4)}")
+
+
+def _require_episodes(images: ImageSet, way: int, shots: tuple[int, ...], query: int, section: str) -> None:
+    needed, least = query + max(shots), int(np.bincount(images.labels).min())
+    if way < 2 or images.n_classes < way or least < needed:
+        raise DataError(
+            f"{max(way, 2)}-way {max(shots)}-shot with {query} queries needs {max(way, 2)} {section} classes of {needed} images; "
+            f"{images.name} has {images.n_classes} classes, the smallest with {least} images; lower {section}.way, {section}.shots "
+            f"or {section}.query, for example --set {section}.query={max(1, least - max(shots))}"
+        )

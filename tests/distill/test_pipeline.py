@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgekd.data import ImageSet, Splits, load_splits
+from edgekd.distill.checkpoint import load_snapshot
+from edgekd.distill.pipeline import run_distillation, stage_names
+from edgekd.distill.resolve import resolve
+from edgekd.distill.scheme import resolve_scheme
+from edgekd.distill.session import Session, Silent, Stopped, open_session
+from edgekd.errors import DataError, ModelError, ProfileError, RecipeError, RunError
+from edgekd.profile import HardwareProfile, load_profile
+from edgekd.recipe import Quantize, Recipe, load_recipe
+from edgekd.run import Run
+
+
+class Watcher(Silent):
+    """Counts steps and stops the session at one of them."""
+
+    def __init__(self, stop_at: int = -1) -> None:
+        self.steps, self.stop_at = 0, stop_at
+        self.session: Session | None = None
+
+    def step(self, images: int) -> None:
+        self.steps += 1
+        if self.steps == self.stop_at and self.session:
+            self.session.deadline.signalled = "enough"
+
+
+def session(watcher: Watcher | None = None) -> Session:
+    opened = open_session("fp32", 0, None, watcher, cpu=True)
+    if watcher:
+        watcher.session = opened
+    return opened
+
+
+def blank(size: int, channels: int = 3) -> Splits:
+    def images(split: str) -> ImageSet:
+        return ImageSet(split, np.zeros((4, size, size, channels), np.uint8), np.arange(4), tuple(f"{split}{i}" for i in range(4)))
+
+    return Splits("blank", images("train"), images("val"), images("test"), novel=True)
+
+
+def test_the_chain_makes_every_file_and_measures_every_stage(tmp_path: Path, tiny_recipe: Path) -> None:
+    run = run_distillation(load_recipe(tiny_recipe), tmp_path / "run", session())
+    assert run.manifest.complete
+    for stage in ("teach", "scratch", "distill", "meta", "quantize"):
+        record = run.manifest.stages[stage]
+        assert run.stage_file(stage).exists()
+        assert [row.shot for row in record.result.accuracy] == [1, 5]
+        assert all(0.2 < row.mean <= 1 for row in record.result.accuracy)
+    assert {line["stage"] for line in run.metrics()} == {"teach", "scratch", "distill", "meta", "quantize"}
+    assert len(run.manifest.base_mean) == 8
+    assert not list(run.folder.glob("checkpoint-*"))
+    assert Run.open(run.folder).manifest == run.manifest
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path, tiny_recipe: Path) -> None:
+    run_distillation(load_recipe(tiny_recipe), tmp_path / "run", session())
+    watcher = Watcher()
+    run_distillation(load_recipe(tiny_recipe), tmp_path / "run", session(watcher))
+    assert watcher.steps == 0
+
+
+def test_a_chain_stopped_in_the_quantizer_ends_bit_identical(tmp_path: Path, tiny_recipe: Path) -> None:
+    recipe = load_recipe(tiny_recipe)
+    whole_watcher = Watcher()
+    whole = run_distillation(recipe, tmp_path / "whole", session(whole_watcher))
+    for stop_at in (3, whole_watcher.steps - 1):  # in the teacher, in the quantizer
+        with pytest.raises(Stopped):
+            run_distillation(recipe, tmp_path / "parts", session(Watcher(stop_at if stop_at == 3 else stop_at - 3)))
+    parts = run_distillation(recipe, tmp_path / "parts", session())
+    for stage in whole.manifest.stages:
+        a, b = load_snapshot(whole.stage_file(stage)).tensors, load_snapshot(parts.stage_file(stage)).tensors
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a), stage
+    assert whole.manifest.base_mean == parts.manifest.base_mean
+
+
+def test_calibration_only_has_no_training(tmp_path: Path, tiny_recipe: Path) -> None:
+    recipe = load_recipe(tiny_recipe, ["quantize.method=ptq", "meta.enabled=false", "baseline.enabled=false"])
+    run = run_distillation(recipe, tmp_path / "run", session())
+    assert list(run.manifest.stages) == ["teach", "distill", "student", "quantize"]
+    assert "quantize" not in {line["stage"] for line in run.metrics()}
+
+
+def test_a_teacher_from_disk_is_not_trained(tmp_path: Path, tiny_recipe: Path) -> None:
+    first = run_distillation(load_recipe(tiny_recipe), tmp_path / "first", session())
+    weights = first.stage_file("teach")
+    recipe = load_recipe(tiny_recipe, [f"teacher.weights={weights}", "baseline.enabled=false", "meta.enabled=false"])
+    second = run_distillation(recipe, tmp_path / "second", session())
+    assert "teach" not in {line["stage"] for line in second.metrics()}
+    assert second.manifest.stages["teach"].result.accuracy == first.manifest.stages["teach"].result.accuracy
+    with pytest.raises(RunError, match="another architecture"):
+        run_distillation(load_recipe(tiny_recipe, [f"teacher.weights={weights}", "teacher.backbone=resnet12:5"]), tmp_path / "third", session())
+
+
+def test_another_recipe_in_the_same_folder_is_refused(tmp_path: Path, tiny_recipe: Path) -> None:
+    run_distillation(load_recipe(tiny_recipe), tmp_path / "run", session())
+    with pytest.raises(RunError, match="another recipe: distill.lr, seed differ"):
+        run_distillation(load_recipe(tiny_recipe, ["seed=1", "distill.lr=0.1"]), tmp_path / "run", session())
+
+
+def test_auto_takes_the_widest_that_fits() -> None:
+    profile = load_profile("tu_accel_150k")
+    assert resolve(Recipe(), profile, blank(32)).student.backbone == "conv4-72"
+    assert resolve(Recipe(), profile, blank(28, 1)).student.backbone == "conv4-72"
+
+
+def test_what_a_sum_pooling_adds_counts_against_the_cap() -> None:
+    tight = HardwareProfile.model_validate({"name": "tight", "params": {"max": 142_200}})
+    power_of_two = load_recipe(None, ["quantize.scale=power_of_two"])
+    assert resolve(Recipe(), tight, blank(84)).student.backbone == "conv4-72"
+    assert resolve(power_of_two, tight, blank(32)).student.backbone == "conv4-72"  # 2x2 maps: a mean is exact
+    assert resolve(power_of_two, tight, blank(84)).student.backbone == "conv4-64"  # 72 * 25 more parameters
+
+
+@pytest.mark.parametrize(
+    ("assignments", "error", "message"),
+    [
+        (["student.backbone=conv4-96"], ModelError, r"conv4-96 has 251,\d+ parameters; tu_accel_150k holds 149,999.*conv4-72"),
+        (["student.backbone=conv5-64"], RecipeError, "unknown backbone 'conv5-64'. Did you mean 'conv4'"),
+        (["student.backbone=resnet12:4"], ModelError, "cannot be quantized"),
+        (["profile=tu_accel_150"], ProfileError, "Did you mean 'tu_accel_150k'"),
+        (["distill.method=ce + kdd"], RecipeError, "unknown method 'kdd'. Did you mean 'kd'"),
+        (["test.query=15"], DataError, r"5-way 5-shot with 15 queries needs 5 test classes of 20 images.*--set test.query=7"),
+        (["test.way=7"], DataError, "7 test classes"),
+        (["meta.query=16"], DataError, "need 5 classes of 17 images; 0 of 8 have them; lower meta.way or meta.query"),
+        (["teacher.batch_size=1000"], DataError, "128 training images are fewer than one batch of 1000"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_bad_requests_are_refused_before_training(
+    tmp_path: Path, tiny_recipe: Path, assignments: list[str], error: type[Exception], message: str
+) -> None:
+    watcher = Watcher()
+    with pytest.raises(error, match=message):
+        run_distillation(load_recipe(tiny_recipe, assignments), tmp_path / "run", session(watcher))
+    assert watcher.steps == 0
+
+
+def test_images_too_small_for_four_poolings() -> None:
+    with pytest.raises(DataError, match="8x8 are too small"):
+        resolve(Recipe(), load_profile("tu_accel_150k"), blank(8))
+
+
+def test_auto_needs_a_cap() -> None:
+    with pytest.raises(ProfileError, match="name one with --student"):
+        resolve(Recipe(), HardwareProfile.model_validate({"name": "open"}), blank(32))
+
+
+def test_the_scheme_follows_the_profile() -> None:
+    signed = HardwareProfile.model_validate(
+        {"name": "x", "weights": {"bits": [2, 4], "granularity": "per_tensor", "scale": "power_of_two"}, "activations": {"relu_unsigned": False}}
+    )
+    scheme = resolve_scheme(signed, Quantize())
+    assert (scheme.weight_bits, scheme.granularity, scheme.scale, scheme.relu_unsigned) == (4, "per_tensor", "power_of_two", False)
+    assert resolve_scheme(signed, Quantize(scale="float")).scale == "float"
+    only_wide = HardwareProfile.model_validate({"name": "x", "activations": {"bits": [16]}})
+    with pytest.raises(ProfileError, match="activations.bits"):
+        resolve_scheme(only_wide, Quantize())
+
+
+def test_stage_names_follow_the_recipe() -> None:
+    assert stage_names(Recipe()) == ["teach", "scratch", "distill", "meta", "quantize"]
+    assert stage_names(load_recipe(None, ["meta.enabled=false", "baseline.enabled=false"])) == ["teach", "distill", "student", "quantize"]
+
+
+def test_a_class_in_two_splits_is_named(tmp_path: Path, image_folder: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(image_folder, copy)
+    shutil.copytree(copy / "train" / "train_0", copy / "test" / "train_0")
+    with pytest.raises(DataError, match="train_0"):
+        load_splits(f"folder:{copy}")

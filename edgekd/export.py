@@ -22,10 +22,11 @@ from edgekd.data.preprocess import INPUT_SCALE, to_int8
 from edgekd.distill import quantize
 from edgekd.distill.embed import embed, mean_embedding
 from edgekd.distill.stages import calibration_images, float_student_of, load_quantized
-from edgekd.errors import ModelError, RunError
+from edgekd.errors import ModelError, RunError, StorageError
 from edgekd.files import sha256_bytes, write_bytes
 from edgekd.manifest import Manifest, Preprocessing, QuantScheme, TensorRef
 from edgekd.profile import load_profile
+from edgekd.renaming import rename_all
 from edgekd.run import Run, library_versions
 
 OPSET = 17
@@ -34,7 +35,14 @@ INPUT, OUTPUT = "pixels", "embedding"
 GOLDEN_IMAGES = 16
 PARITY_IMAGES = 256
 MAX_LSB_FLOAT, MAX_SHARE_FLOAT = 1, 0.01
-PASSES = (passes.fold_weight_clips, passes.integer_input, passes.unsigned_entry, passes.rectify_integers, passes.sink_dequantize, passes.integer_output)
+PASSES = (
+    passes.fold_weight_clips,
+    passes.integer_input,
+    passes.unsigned_entry,
+    passes.rectify_integers,
+    passes.sink_dequantize,
+    passes.integer_output,
+)
 LIBRARIES = ("torch", "brevitas", "onnx", "onnxruntime", "numpy")
 
 
@@ -52,7 +60,17 @@ class Parity:
         return self.differing / self.elements
 
     def __str__(self) -> str:
-        return f"{self.differing} of {self.elements} output elements differ ({100 * self.share:.3f} %), by at most {self.max_lsb} LSB"
+        count = f"{self.differing} of {self.elements} output elements differ ({100 * self.share:.3f} %)"
+        return f"{count}, by at most {self.max_lsb} LSB"
+
+
+@dataclass(frozen=True)
+class Student:
+    """A quantized network, its scheme and its mean embedding (d,) of the training classes."""
+
+    network: nn.Module
+    scheme: QuantScheme
+    base_mean: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -73,21 +91,26 @@ def export_run(run: Run, path: Path, *, power_of_two: bool = False, dynamic_batc
 
     Raises:
         RunError: the run is not finished.
-        ModelError: onnxruntime's integers are not the Brevitas model's (more than 1 LSB, or more than 1 % of elements; any
-            difference at all where every scale is a power of two).
+        ModelError: onnxruntime's integers are not the Brevitas model's (more than 1 LSB, or more than 1 % of elements;
+            any difference at all where every scale is a power of two).
         StorageError: the files cannot be written.
     """
     if not run.manifest.complete:
         raise RunError(f"{run.folder} is not finished; `edgekd distill --run {run.folder}` goes on")
     splits = _load_data(run)
-    network, scheme, base_mean = _network(run, splits, power_of_two=power_of_two)
-    model = to_integer_onnx(network, splits.test)
+    student = _student(run, splits, power_of_two=power_of_two)
+    model = to_integer_onnx(student.network, splits.test)
     if dynamic_batch:
         passes.set_dynamic_batch(model)
     images = splits.test.images[_evenly(len(splits.test), PARITY_IMAGES)]
-    parity = compare(network, model, images)
-    require_parity(parity, scheme)
-    return _write(run, path, model, network, scheme, base_mean, splits, images[:GOLDEN_IMAGES], parity)
+    parity = compare(student.network, model, images)
+    require_parity(parity, student.scheme)
+    golden = _golden_vectors(student, passes.tensor_scale(model, OUTPUT), images[:GOLDEN_IMAGES])
+    manifest = _manifest(run, student, splits.test, model, sha256_bytes(golden))
+    passes.stamp(model, manifest.to_metadata(), __version__, IR_VERSION)
+    content, golden_path = model.SerializeToString(), path.with_name(f"{path.stem}.golden.npz")
+    _write_both(path, content, golden_path, golden)
+    return Exported(path, golden_path, parity, manifest, len(content))
 
 
 def to_integer_onnx(network: nn.Module, images: ImageSet) -> onnx.ModelProto:
@@ -101,7 +124,7 @@ def to_integer_onnx(network: nn.Module, images: ImageSet) -> onnx.ModelProto:
         model = onnx.load(file)
     passes.run_to_end(model, *PASSES)
     passes.drop_unused_constants(model)
-    passes.rename_all(model, INPUT, OUTPUT)
+    rename_all(model, INPUT, OUTPUT)
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -135,52 +158,60 @@ def require_parity(parity: Parity, scheme: QuantScheme) -> None:
         )
 
 
-def _network(run: Run, splits: Splits, *, power_of_two: bool) -> tuple[nn.Module, QuantScheme, NDArray[np.float32]]:
+def _student(run: Run, splits: Splits, *, power_of_two: bool) -> Student:
     network, scheme = load_quantized(run, splits.train.channels)
     if not power_of_two or scheme.scale == "power_of_two":
-        return network, scheme, np.array(run.manifest.base_mean, dtype=np.float32)
+        return Student(network, scheme, np.array(run.manifest.base_mean, dtype=np.float32))
     scheme = scheme.model_copy(update={"scale": "power_of_two", "method": "ptq"})
     recipe = run.recipe
     folded = quantize.fold_batchnorm(float_student_of(run, splits.train.channels))
     images = calibration_images(splits, recipe.quantize.calibration_images, recipe.seed)
     network = quantize.quantize_backbone(folded, scheme, quantize.calibrate_backbone(folded, images, scheme)).eval()
-    return network, scheme, mean_embedding(network, splits.train)
+    return Student(network, scheme, mean_embedding(network, splits.train))
 
 
 def _load_data(run: Run) -> Splits:
     data = run.recipe.data
-    splits = load_splits(data.spec, size=data.size, channels=data.channels, seed=data.seed)
+    # Bad images are left out as they were in training, or the fingerprint differs.
+    splits = load_splits(data.spec, size=data.size, channels=data.channels, seed=data.seed, skip_bad=True)
     run.require_data(splits.test.fingerprint)
     return splits
 
 
-def _write(
-    run: Run, path: Path, model: onnx.ModelProto, network: nn.Module, scheme: QuantScheme, base_mean: NDArray[np.float32],
-    splits: Splits, golden_images: NDArray[np.uint8], parity: Parity,
-) -> Exported:
-    scale = passes.tensor_scale(model, OUTPUT)
-    golden_path = path.with_name(f"{path.stem}.golden.npz")
-    golden = _npz(pixels=to_int8(golden_images), embedding=integer_embeddings(network, scale, golden_images).astype(_embedding_dtype(scheme)))
-    manifest = Manifest(
+def _golden_vectors(student: Student, scale: float, images: NDArray[np.uint8]) -> bytes:
+    """Return an npz of the first inputs (n, c, h, w) and what the trained network makes of them (n, d), as integers."""
+    embedding = integer_embeddings(student.network, scale, images).astype(_embedding_dtype(student.scheme))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, pixels=to_int8(images), embedding=embedding)
+    return buffer.getvalue()
+
+
+def _manifest(run: Run, student: Student, images: ImageSet, model: onnx.ModelProto, golden_sha256: str) -> Manifest:
+    return Manifest(
         edgekd=__version__,
         versions=library_versions(*LIBRARIES),
         profile=run.recipe.profile,
         profile_sha256=load_profile(run.recipe.profile).sha256,
         data=run.manifest.data,
-        preprocessing=Preprocessing(height=splits.test.height, width=splits.test.width, channels=splits.test.channels),
-        quantization=scheme,
+        preprocessing=Preprocessing(height=images.height, width=images.width, channels=images.channels),
+        quantization=student.scheme,
         input=TensorRef(name=INPUT, dtype="int8", scale=INPUT_SCALE),
-        output=TensorRef(name=OUTPUT, dtype=_embedding_dtype(scheme), scale=scale),
-        base_mean=tuple(float(value) for value in base_mean),
+        output=TensorRef(name=OUTPUT, dtype=_embedding_dtype(student.scheme), scale=passes.tensor_scale(model, OUTPUT)),
+        base_mean=tuple(float(value) for value in student.base_mean),
         lineage=tuple(record.result for record in run.manifest.stages.values()),
         weights_sha256=_weights_sha256(model),
-        golden_sha256=sha256_bytes(golden),
+        golden_sha256=golden_sha256,
     )
-    passes.stamp(model, manifest.to_metadata(), __version__, IR_VERSION)
-    content = model.SerializeToString()
+
+
+def _write_both(path: Path, content: bytes, golden_path: Path, golden: bytes) -> None:
+    """Write model and golden vectors; never the vectors of a model that is not there."""
     write_bytes(golden_path, golden)
-    write_bytes(path, content)
-    return Exported(path, golden_path, parity, manifest, len(content))
+    try:
+        write_bytes(path, content)
+    except StorageError:
+        golden_path.unlink(missing_ok=True)
+        raise
 
 
 def _run_onnx(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.integer]:
@@ -201,13 +232,9 @@ def _evenly(n: int, count: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, n - 1, min(n, count)).astype(np.int64))
 
 
-def _npz(**arrays: NDArray[np.generic]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
 def _weights_sha256(model: onnx.ModelProto) -> str:
     """SHA-256 over every initializer in file order: its name, shape and bytes."""
-    parts = [f"{t.name}{list(t.dims)}".encode() + onnx.numpy_helper.to_array(t).tobytes() for t in model.graph.initializer]
+    parts = [
+        f"{t.name}{list(t.dims)}".encode() + onnx.numpy_helper.to_array(t).tobytes() for t in model.graph.initializer
+    ]
     return sha256_bytes(b"".join(parts))

@@ -108,7 +108,7 @@ def logistic(support: Floats, query: Floats) -> Floats:
     Source: Yonglong Tian, Yue Wang, Dilip Krishnan, Joshua Tenenbaum, Phillip Isola: Rethinking Few-Shot Image
     Classification: A Good Embedding Is All You Need?, ECCV 2020, https://arxiv.org/abs/2003.11539
     """
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
 
     episodes, way, shot, dim = support.shape
     labels = np.repeat(np.arange(way), shot)

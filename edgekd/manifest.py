@@ -1,6 +1,6 @@
 """What export tells verify: who made the file, from which data, how pixels enter and how embeddings leave.
 
-The manifest travels inside the ONNX file, as JSON under one key of `metadata_props`, so that `verify` needs nothing else.
+The manifest travels inside the ONNX file, as JSON under one key of `metadata_props`: `verify` needs nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class DataRef(_Frozen):
 
 
 class Preprocessing(_Frozen):
-    """Resize to height x width, convert to `channels`, then int8 = pixel - offset; one step of int8 is worth `scale`."""
+    """Resize to height x width, convert to `channels`; then int8 = pixel - offset, a step of which is worth `scale`."""
 
     height: int = Field(ge=1)
     width: int = Field(ge=1)
@@ -44,7 +44,8 @@ class Preprocessing(_Frozen):
 class QuantScheme(_Frozen):
     """How numbers become integers: bit-widths, granularity of the weight scales, kind of every scale.
 
-    `relu_unsigned`: what is never negative (ReLU outputs, the embedding) is unsigned, else signed; the zero point is 0 either way.
+    `relu_unsigned`: what is never negative (ReLU outputs, the embedding) is unsigned, else signed; the zero point is 0
+    either way.
     """
 
     weight_bits: int = Field(default=8, ge=2, le=8)
@@ -81,7 +82,7 @@ class AccuracyRow(_Frozen):
 class StageResult(_Frozen):
     """One step on the way to the deployed file, with its size and accuracy.
 
-    `parameters` counts weights and biases after BatchNorm is folded; `weight_bytes` their bytes as stored at this stage.
+    `parameters` counts weights and biases after BatchNorm is folded; `weight_bytes` is what they take at this stage.
     """
 
     stage: str

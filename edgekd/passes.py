@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from edgekd.renaming import rename_tensor
+
 # Operators that pick or move values: the same on integers as on what they stand for (scales are positive).
 MOVES_VALUES = ("MaxPool", "Flatten", "Reshape", "Transpose")
 
@@ -29,7 +31,9 @@ def fold_weight_clips(model: ModelProto) -> bool:
     """Replace a Clip of constants (Brevitas limits narrow-range weights so) by the clipped constant."""
     graph = model.graph
     constants = _constants(graph)
-    clips = [node for node in graph.node if node.op_type == "Clip" and all(name in constants for name in node.input if name)]
+    clips = [
+        node for node in graph.node if node.op_type == "Clip" and all(name in constants for name in node.input if name)
+    ]
     for clip in clips:
         low, high = (constants[name] if name else None for name in [*clip.input, "", ""][1:3])
         clipped = np.clip(constants[clip.input[0]], low, high)
@@ -54,7 +58,8 @@ def sink_dequantize(model: ModelProto) -> bool:
 def rectify_integers(model: ModelProto) -> bool:
     """Put a Relu behind the signed QuantizeLinear that follows it: max(0, round(x)) = round(max(0, x)) where zero is 0.
 
-    An unsigned QuantizeLinear needs no Relu at all, and runtimes drop it; before a signed one it would keep the layer float.
+    An unsigned QuantizeLinear needs no Relu at all, and runtimes drop it; before a signed one it would keep the layer
+    float.
     """
     graph = model.graph
     readers = Counter(name for node in graph.node for name in node.input)
@@ -101,7 +106,7 @@ def integer_input(model: ModelProto) -> bool:
     if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
         return False
     entry.type.tensor_type.elem_type = _integer_type(graph, readers[0])
-    _rename(graph, readers[0].output[0], entry.name)
+    rename_tensor(graph, readers[0].output[0], entry.name)
     graph.node.remove(readers[0])
     return True
 
@@ -115,7 +120,7 @@ def integer_output(model: ModelProto) -> bool:
         return False
     exit_.type.tensor_type.elem_type = _integer_type(graph, last)
     graph.node.remove(last)
-    _rename(graph, last.input[0], exit_.name)
+    rename_tensor(graph, last.input[0], exit_.name)
     return True
 
 
@@ -129,23 +134,6 @@ def drop_unused_constants(model: ModelProto) -> bool:
     return bool(unused)
 
 
-def rename_all(model: ModelProto, input_name: str, output_name: str) -> None:
-    """Give nodes, tensors and constants short names that tell their place: conv2, conv2.weight, relu2."""
-    graph = model.graph
-    _rename(graph, graph.input[0].name, input_name)
-    _rename(graph, graph.output[0].name, output_name)
-    counts: Counter[str] = Counter()
-    for node in graph.node:
-        kind = node.op_type.lower()
-        counts[kind] += 1
-        node.name = f"{kind}{counts[kind]}"
-        for output in list(node.output):
-            if output != output_name:
-                _rename(graph, output, f"{node.name}.out")
-    _rename_constants(graph)
-    del graph.value_info[:]
-
-
 def set_dynamic_batch(model: ModelProto, symbol: str = "batch") -> None:
     """Make the first dimension of input and output a symbol."""
     for value in (*model.graph.input, *model.graph.output):
@@ -154,7 +142,7 @@ def set_dynamic_batch(model: ModelProto, symbol: str = "batch") -> None:
 
 
 def tensor_scale(model: ModelProto, name: str) -> float:
-    """Return the scale of an integer tensor: that of the DequantizeLinear that reads it or the QuantizeLinear behind it.
+    """Return the scale of an integer tensor: of the DequantizeLinear that reads it or the QuantizeLinear behind it.
 
     Raises:
         KeyError: no such node touches the tensor.
@@ -196,46 +184,6 @@ def _is_zero_point(graph: GraphProto, name: str) -> bool:
 def _zero_is_zero(graph: GraphProto, node: NodeProto) -> bool:
     """Say whether a Q/DQ node's zero point is 0."""
     return len(node.input) < 3 or not np.any(_constants(graph)[node.input[2]])
-
-
-def _rename(graph: GraphProto, old: str, new: str) -> None:
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                if name == old:
-                    names[index] = new
-    for value in (*graph.input, *graph.output, *graph.initializer):
-        if value.name == old:
-            value.name = new
-
-
-SLOTS = {
-    "Conv": ("input", "weight", "bias"),
-    "Gemm": ("input", "weight", "bias"),
-    "QuantizeLinear": ("input", "scale", "zero_point"),
-    "DequantizeLinear": ("value", "scale", "zero_point"),
-}
-
-
-def _rename_constants(graph: GraphProto) -> None:
-    """Name each constant after the first node that reads it; what reaches a layer's weight or bias, after that layer."""
-    readers = {name: (node, slot) for node in reversed(graph.node) for slot, name in enumerate(node.input)}
-    taken: Counter[str] = Counter()
-    for tensor in list(graph.initializer):
-        if tensor.name not in readers:
-            continue
-        node, slot = readers[tensor.name]
-        name = f"{_owner(node, readers)}.{SLOTS.get(node.op_type, ())[slot] if slot < len(SLOTS.get(node.op_type, ())) else slot}"
-        taken[name] += 1
-        _rename(graph, tensor.name, name if taken[name] == 1 else f"{name}.{taken[name]}")
-
-
-def _owner(node: NodeProto, readers: dict[str, tuple[NodeProto, int]]) -> str:
-    """Return `conv2.weight` for the DequantizeLinear of conv2's weight, the node's own name otherwise."""
-    consumer, slot = readers.get(node.output[0], (node, 0))
-    if node.op_type == "DequantizeLinear" and consumer.op_type in {"Conv", "Gemm"} and slot > 0:
-        return f"{consumer.name}.{SLOTS[consumer.op_type][slot]}"
-    return str(node.name)
 
 
 def _constants(graph: GraphProto) -> dict[str, NDArray[np.generic]]:

@@ -14,7 +14,7 @@ from edgekd.errors import RecipeError
 from edgekd.files import sha256_bytes
 from edgekd.schema import explain
 
-# CE + a1 KL + a2 MSE with error calibration, a1 0.3, a2 0.5, beta 0.8 (B. Zhou et al., Dual-Faceted KD, Sensors 24(6), 2024).
+# CE + a1 KL + a2 MSE with error calibration: a1 0.3, a2 0.5, beta 0.8 (B. Zhou et al., Sensors 24(6), 2024).
 DEFAULT_METHOD = "ce + 0.3 kd + 0.5 calibrated_mse"
 
 
@@ -23,7 +23,7 @@ class _Frozen(BaseModel):
 
 
 class Data(_Frozen):
-    """Which images: `NAME`, `NAME:PATH` or `folder:PATH`; `size` and `channels` convert them, absent keeps their own."""
+    """Which images: `NAME`, `NAME:PATH` or `folder:PATH`; `size` and `channels` convert them where they are given."""
 
     spec: str = "glyphs"
     size: int | None = Field(default=None, ge=8, le=1024)
@@ -67,6 +67,7 @@ class Schedule(_Frozen):
 class Teacher(Schedule):
     """The network that teaches; with `weights` (a safetensors file) it is loaded instead of trained."""
 
+    epochs: float = Field(default=8, ge=0, le=100_000)
     backbone: str = "resnet12:24"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     weights: Path | None = None
@@ -87,6 +88,7 @@ class Baseline(_Frozen):
 class Distill(Schedule):
     """`method` is a weighted sum of terms (`edgekd.distill.methods`); `options` are theirs, by name."""
 
+    epochs: float = Field(default=14, ge=0, le=100_000)
     method: str = DEFAULT_METHOD
     options: dict[str, dict[str, float]] = Field(default_factory=dict)
 
@@ -98,10 +100,10 @@ class Meta(Schedule):
     """
 
     enabled: bool = True
-    epochs: float = Field(default=2, ge=0)
+    epochs: float = Field(default=1, ge=0)
     batch_size: int = Field(default=4, ge=1)
     batches_per_epoch: int = Field(default=50, ge=1)
-    lr: float = Field(default=3e-4, gt=0)
+    lr: float = Field(default=1e-4, gt=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
     way: int = Field(default=5, ge=2)
     shot: int = Field(default=1, ge=1)

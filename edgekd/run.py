@@ -13,12 +13,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgekd import __version__
-from edgekd.errors import RunError, StorageError
+from edgekd.errors import RecipeError, RunError, StorageError
 from edgekd.files import sha256_file, write_text
 from edgekd.manifest import DataRef, StageResult
 from edgekd.recipe import Recipe, differing_keys, load_recipe, to_toml
@@ -27,7 +27,7 @@ RUNS_FOLDER = Path("runs")
 
 
 class StageRecord(BaseModel):
-    """A finished stage: the file it made (relative to the run folder), its SHA-256, seconds spent, size and accuracy."""
+    """A finished stage: its file (relative to the run folder) and the SHA-256 of it, seconds spent, size, accuracy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +54,7 @@ class RunManifest(BaseModel):
 
 
 class Run:
-    """One run folder, open for reading; `create` or `resume` opens it for training."""
+    """One run folder, open for reading; `create` starts one, `locked` holds it for training."""
 
     def __init__(self, folder: Path, recipe: Recipe, manifest: RunManifest) -> None:
         self.folder = folder
@@ -89,11 +89,14 @@ class Run:
         path = folder / "manifest.json"
         try:
             manifest = RunManifest.model_validate_json(path.read_text())
+            recipe = load_recipe(folder / "recipe.toml")
         except FileNotFoundError:
             raise RunError(f"{folder} is not a run folder (no manifest.json); `edgekd distill` makes one") from None
         except (OSError, UnicodeDecodeError, ValidationError) as error:
             raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-        return cls(folder, load_recipe(folder / "recipe.toml"), manifest)
+        except RecipeError as error:
+            raise RunError(f"{folder} is damaged: {error}") from error
+        return cls(folder, recipe, manifest)
 
     def require_recipe(self, recipe: Recipe) -> None:
         """Refuse to go on with another recipe.
@@ -114,7 +117,9 @@ class Run:
             RunError: the test split is not the one that the run began with.
         """
         if fingerprint != self.manifest.data.fingerprint:
-            raise RunError(f"{self.folder} was made with other images of {self.manifest.data.spec}; choose another --run folder")
+            raise RunError(
+                f"{self.folder} was made with other images of {self.manifest.data.spec}; choose another --run folder"
+            )
 
     def finish_stage(self, stage: str, file: str, seconds: float, result: StageResult) -> None:
         """Record that `stage` is done and which file holds its weights."""
@@ -156,11 +161,18 @@ class Run:
             raise StorageError(f"cannot write {self.metrics_path}: {error.strerror}") from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read every metrics line; a last line cut off by a crash is left out."""
+        """Read every metrics line; a last line cut off by a crash is left out.
+
+        Raises:
+            RunError: another line is not JSON.
+        """
         if not self.metrics_path.exists():
             return []
         lines = self.metrics_path.read_text().split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        try:
+            return [json.loads(line) for line in lines[:-1] if line]
+        except json.JSONDecodeError as error:
+            raise RunError(f"{self.metrics_path} is damaged ({error}); delete it: only the plots need it") from error
 
     def drop_metrics_after(self, stage: str, step: int) -> None:
         """Forget the lines of `stage` beyond `step`: they are about to be made again."""
@@ -173,13 +185,21 @@ class Run:
 
         Raises:
             RunError: another process is training in it.
+            StorageError: the folder cannot be written.
         """
-        with (self.folder / "lock").open("w") as stream:
+        with self._open_lock() as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunError(f"another process is training in {self.folder}") from None
             yield
+
+    def _open_lock(self) -> TextIO:
+        path = self.folder / "lock"
+        try:
+            return path.open("w")
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
     def _update(self, **changes: Any) -> None:  # noqa: ANN401 - fields of RunManifest
         self.manifest = self.manifest.model_copy(update=changes)

@@ -25,7 +25,7 @@ from edgekd.manifest import Manifest
 from edgekd.prototypes import Prototypes
 
 if TYPE_CHECKING:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
 Pixels = NDArray[np.uint8]
 Optimization = Literal["none", "basic", "extended", "all"]
@@ -182,7 +182,7 @@ def _open_session(path: Path, optimization: Optimization) -> onnxruntime.Inferen
 
 def _onnxruntime_errors() -> tuple[type[Exception], ...]:
     """Return what onnxruntime raises: these have no common base but Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return tuple(error for error in vars(state).values() if isinstance(error, type) and issubclass(error, Exception))
 

@@ -67,9 +67,15 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def tiny_toml(image_folder: Path) -> str:
+    """A recipe that trains the whole chain on `image_folder` in seconds."""
+    return TINY_RECIPE + f'[data]\nspec = "folder:{image_folder}"\n'
+
+
 @pytest.fixture
-def tiny_recipe(tmp_path: Path, image_folder: Path) -> Path:
-    """A recipe file that trains the whole chain on `image_folder` in seconds."""
+def tiny_recipe(tmp_path: Path, tiny_toml: str) -> Path:
+    """A file with that recipe."""
     path = tmp_path / "tiny.toml"
-    path.write_text(TINY_RECIPE + f'[data]\nspec = "folder:{image_folder}"\n')
+    path.write_text(tiny_toml)
     return path

@@ -100,7 +100,7 @@ def test_centred_needs_the_mean() -> None:
 
 
 def test_logistic_is_fitted_to_each_episode_alone() -> None:
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
 
     unit_support = SUPPORT / np.linalg.norm(SUPPORT, axis=3, keepdims=True)
     unit_query = QUERY / np.linalg.norm(QUERY, axis=2, keepdims=True)

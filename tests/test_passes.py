@@ -6,17 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgekd import passes
+from edgekd.renaming import rename_all
 
 Array = NDArray[np.generic]
 
 
-def make(nodes: Sequence[NodeProto], constants: dict[str, Array], in_type: int = TensorProto.FLOAT, out_type: int = TensorProto.FLOAT, out_rank: int = 4) -> ModelProto:
+def make(
+    nodes: Sequence[NodeProto],
+    constants: dict[str, Array],
+    in_type: int = TensorProto.FLOAT,
+    out_type: int = TensorProto.FLOAT,
+    out_rank: int = 4,
+) -> ModelProto:
     graph = helper.make_graph(
         list(nodes), "g",
         [helper.make_tensor_value_info("x", in_type, [1, 2, 4, 4])],
@@ -51,8 +58,17 @@ def node(kind: str, *names: str, **attributes: object) -> NodeProto:
 
 
 def test_a_clip_of_constants_is_folded() -> None:
-    constants = {"w": np.array([-128, -3, 127], np.int8), "low": np.array(-127, np.int8), "high": np.array(127, np.int8), "shape": np.array([1, 1, 1, 1, 3])}
-    model = make([node("Clip", "w", "low", "high", "clipped"), node("Cast", "clipped", "y", to=TensorProto.FLOAT)], constants, out_rank=1)
+    constants = {
+        "w": np.array([-128, -3, 127], np.int8),
+        "low": np.array(-127, np.int8),
+        "high": np.array(127, np.int8),
+        "shape": np.array([1, 1, 1, 1, 3]),
+    }
+    model = make(
+        [node("Clip", "w", "low", "high", "clipped"), node("Cast", "clipped", "y", to=TensorProto.FLOAT)],
+        constants,
+        out_rank=1,
+    )
     before = run(model, FLOATS)
     assert passes.fold_weight_clips(model)
     passes.drop_unused_constants(model)
@@ -63,7 +79,9 @@ def test_a_clip_of_constants_is_folded() -> None:
 
 
 def test_a_clip_of_activations_stays() -> None:
-    model = make([node("Clip", "x", "low", "high", "y")], {"low": np.array(0, np.float32), "high": np.array(6, np.float32)})
+    model = make(
+        [node("Clip", "x", "low", "high", "y")], {"low": np.array(0, np.float32), "high": np.array(6, np.float32)}
+    )
     assert not passes.fold_weight_clips(model)
 
 
@@ -107,7 +125,7 @@ def test_integers_at_both_ends() -> None:
     before = run(model, FLOATS)
     assert passes.integer_input(model)
     assert passes.integer_output(model)
-    passes.rename_all(model, "x", "y")
+    rename_all(model, "x", "y")
     assert kinds(model) == ["DequantizeLinear", "Neg", "QuantizeLinear"]
     pixels = np.clip(np.rint(FLOATS / SCALE), -128, 127).astype(np.int8)
     assert np.array_equal(run(model, pixels).astype(np.float32) * SCALE, before)
@@ -115,7 +133,11 @@ def test_integers_at_both_ends() -> None:
 
 
 def test_signed_pixels_enter_an_unsigned_network_exactly() -> None:
-    nodes = [node("DequantizeLinear", "x", "s", "z", "d"), node("Relu", "d", "r"), node("QuantizeLinear", "r", "s", "zu", "y")]
+    nodes = [
+        node("DequantizeLinear", "x", "s", "z", "d"),
+        node("Relu", "d", "r"),
+        node("QuantizeLinear", "r", "s", "zu", "y"),
+    ]
     model = make(nodes, CONSTANTS | {"zu": np.array(ZERO_U)}, TensorProto.INT8, TensorProto.UINT8)
     every_pixel = np.arange(-128, 128, dtype=np.int16).astype(np.int8).reshape(8, 2, 4, 4)
     before = [run(model, pixels[None]) for pixels in every_pixel]

@@ -9,7 +9,9 @@ from edgekd.recipe import Recipe, differing_keys, load_recipe, to_toml
 
 
 def test_defaults_survive_writing_and_reading(tmp_path: Path) -> None:
-    recipe = load_recipe(None, ["distill.options.kd.temperature=2", "data.spec=folder:/a b", "teacher.weights=/x.safetensors"])
+    recipe = load_recipe(
+        None, ["distill.options.kd.temperature=2", "data.spec=folder:/a b", "teacher.weights=/x.safetensors"]
+    )
     path = tmp_path / "recipe.toml"
     path.write_text(to_toml(recipe))
     assert load_recipe(path) == recipe

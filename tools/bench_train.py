@@ -1,7 +1,7 @@
 """Print images/s of training Conv4-64 at 84x84: edgekd's loop against a plain one, in turns in one run.
 
-The plain loop is what most few-shot code does: JPEG files, a DataLoader, PIL transforms of torchvision (crop, flip, colour), fp32,
-NCHW. Usage: python tools/bench_train.py [--seconds 20] [--batch 128] [--workers 2]
+The plain loop is what most few-shot code does: JPEG files, a DataLoader, PIL transforms of torchvision (crop, flip,
+colour), fp32, NCHW. Usage: python tools/bench_train.py [--seconds 20] [--batch 128] [--workers 2]
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ Step = Callable[[], int]
 def smooth_images(seed: int) -> np.ndarray:
     """Return images (n, 84, 84, 3) with the smoothness of photographs, so that JPEG decoding costs what it does."""
     coarse = np.random.default_rng(seed).integers(0, 256, (IMAGES, 12, 12, 3), dtype=np.uint8)
-    return np.stack([np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for image in coarse])
+    return np.stack(
+        [np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for image in coarse]
+    )
 
 
 def new_task() -> LabelTask:
@@ -50,7 +52,7 @@ def edgekd_step(images: np.ndarray, labels: np.ndarray, batch: int) -> Step:
     names = tuple(str(label) for label in range(CLASSES))
     augmentation = Augment(flip=True, pad_fraction=0.1)
     source = TrainingImages.load(ImageSet("bench", images, labels, names), augmentation, session)
-    task = new_task().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    task = new_task().to(memory_format=torch.channels_last)
     optimizer = build_optimizer(task, Schedule())
     model = session.accelerator.prepare_model(task)
     rows = shuffled_rows(len(images), batch, 0, "bench")
@@ -78,7 +80,9 @@ def plain_step(folder: Path, batch: int, workers: int) -> Step:
         ]
     )
     dataset = datasets.ImageFolder(str(folder), transform)
-    loader = torch.utils.data.DataLoader(dataset, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0)
+    loader = torch.utils.data.DataLoader(
+        dataset, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
     task = new_task()
     optimizer = build_optimizer(task, Schedule())
     batches = endless(loader)
@@ -129,9 +133,12 @@ def main(seconds: float, batch: int, workers: int) -> None:
             Image.fromarray(image).save(place / f"{number}.jpg", quality=90)
         ours, plain = edgekd_step(images, labels, batch), plain_step(Path(name), batch, workers)
         turns = [(rate(ours, seconds / 4), rate(plain, seconds / 4)) for _ in range(4)]
-    print(f"Conv4-64, {SIZE}x{SIZE}, batch {batch}, {torch.get_num_threads()} threads; plain loop with {workers} workers")
-    print(f"edgekd {statistics.median(a for a, _ in turns):.0f} images/s, plain {statistics.median(b for _, b in turns):.0f} images/s")
-    print(f"ratio {statistics.median(a / b for a, b in turns):.2f} (turns: {', '.join(f'{a / b:.2f}' for a, b in turns)})")
+    print(
+        f"Conv4-64, {SIZE}x{SIZE}, batch {batch}, {torch.get_num_threads()} threads; plain loop with {workers} workers"
+    )
+    own, other, ratio = (statistics.median(column) for column in zip(*((a, b, a / b) for a, b in turns), strict=True))
+    print(f"edgekd {own:.0f} images/s, plain {other:.0f} images/s")
+    print(f"ratio {ratio:.2f} (turns: {', '.join(f'{a / b:.2f}' for a, b in turns)})")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -35,7 +35,7 @@ class TerminalReporter:
         self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self.task: TaskID | None = None
 
-    def __enter__(self) -> TerminalReporter:
+    def __enter__(self) -> Self:
         self.progress.start()
         return self
 

@@ -42,29 +42,65 @@ def parse_duration_s(_ctx: click.Context, _param: click.Parameter, text: str | N
 
 
 @click.command()
-@click.option("--profile", metavar="NAME|FILE", help="Hardware profile (`edgekd profiles list`).  [default: tu_accel_150k]")
-@click.option("--data", metavar="SPEC", help="Image set: NAME, NAME:PATH or folder:PATH (`edgekd data list`).  [default: glyphs]")
+@click.option(
+    "--profile", metavar="NAME|FILE", help="Hardware profile (`edgekd profiles list`).  [default: tu_accel_150k]"
+)
+@click.option(
+    "--data", metavar="SPEC", help="Image set: NAME, NAME:PATH or folder:PATH (`edgekd data list`).  [default: glyphs]"
+)
 @click.option("--size", type=int, help="Resize images to SIZE x SIZE pixels.")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Convert images to grayscale or RGB.")
-@click.option("--teacher", metavar="BACKBONE", help="Teacher, for example resnet12, resnet12:24, resnet18, timm:NAME.  [default: resnet12:24]")
-@click.option("--teacher-weights", type=click.Path(path_type=Path), help="A teacher.safetensors of another run: do not train one.")
-@click.option("--student", metavar="BACKBONE", help="Student, for example conv4-64, conv4:48-64-64-96.  [default: auto, the widest Conv4 that fits]")
+@click.option(
+    "--teacher",
+    metavar="BACKBONE",
+    help="Teacher, for example resnet12, resnet12:24, resnet18, timm:NAME.  [default: resnet12:24]",
+)
+@click.option(
+    "--teacher-weights", type=click.Path(path_type=Path), help="A teacher.safetensors of another run: do not train one."
+)
+@click.option(
+    "--student",
+    metavar="BACKBONE",
+    help="Student, for example conv4-64, conv4:48-64-64-96.  [default: auto, the widest Conv4 that fits]",
+)
 @click.option("--method", metavar="SUM", help='Distillation loss, for example "ce + 0.5 kd".')
 @click.option("--recipe", type=click.Path(path_type=Path), help="TOML file with any keys of a run's recipe.toml.")
-@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Set one key of the recipe, for example distill.epochs=30.")
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set one key of the recipe, for example distill.epochs=30.",
+)
 @click.option("--ptq", is_flag=True, help="Quantize by calibration only, without quantization-aware training.")
 @click.option("--pot", is_flag=True, help="Quantize with power-of-two scales only.")
 @click.option("--no-baseline", is_flag=True, help="Do not train the student from scratch for comparison.")
 @click.option("--no-meta", is_flag=True, help="Do not fine-tune on episodes after distilling.")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Arithmetic of float training.  [default: auto]")
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Arithmetic of float training.  [default: auto]"
+)
 @click.option("--run", "folder", type=click.Path(path_type=Path), help="Run folder.  [default: runs/DATA-STUDENT-HASH]")
-@click.option("--time-budget", metavar="DURATION", callback=parse_duration_s, help="Stop cleanly in time (90s, 20m, 1h); the same command goes on.")
+@click.option(
+    "--time-budget",
+    metavar="DURATION",
+    callback=parse_duration_s,
+    help="Stop cleanly in time (90s, 20m, 1h); the same command goes on.",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read, and say which.")
 @click.option("--cpu", is_flag=True, help="Do not use a GPU.")
+@click.pass_context
 def command(
-    recipe: Path | None, assignments: tuple[str, ...], folder: Path | None, time_budget: float | None,
-    skip_bad: bool, cpu: bool, **options: Any,  # noqa: ANN401, FBT001 - click hands over options of any type
+    ctx: click.Context,
+    /,
+    *,
+    recipe: Path | None,
+    assignments: tuple[str, ...],
+    folder: Path | None,
+    time_budget: float | None,
+    skip_bad: bool,
+    cpu: bool,
+    **options: Any,  # noqa: ANN401 - click hands over options of any type
 ) -> None:
     """Train a teacher, distill a student that fits the profile, quantize it.
 
@@ -72,6 +108,7 @@ def command(
     """
     from rich.console import Console
 
+    from edgekd.cli import EXIT_INTERRUPTED
     from edgekd.cli._extras import require_training
     from edgekd.cli._training import TerminalReporter, print_stages
     from edgekd.recipe import load_recipe
@@ -90,7 +127,7 @@ def command(
             run = run_distillation(resolved, folder, session, skip_bad=skip_bad)
         except Stopped as stopped:
             console.print(f"Stopped: {stopped}. Everything is saved; the same command goes on.", soft_wrap=True)
-            return
+            ctx.exit(EXIT_INTERRUPTED if stopped.by_signal else 0)
     if session.is_main:
         print_stages(console, (record.result for record in run.manifest.stages.values()))
         _print_end(console, run, _write_page(run))
@@ -98,8 +135,17 @@ def command(
 
 def _assignments(options: dict[str, Any]) -> list[str]:
     """Translate options into `key=value` assignments of the recipe."""
-    given = [f"{RECIPE_OPTIONS[name]}={_toml(value)}" for name, value in options.items() if name in RECIPE_OPTIONS and value is not None]
-    flags = {"ptq": 'quantize.method="ptq"', "pot": 'quantize.scale="power_of_two"', "no_baseline": "baseline.enabled=false", "no_meta": "meta.enabled=false"}
+    given = [
+        f"{RECIPE_OPTIONS[name]}={_toml(value)}"
+        for name, value in options.items()
+        if name in RECIPE_OPTIONS and value is not None
+    ]
+    flags = {
+        "ptq": 'quantize.method="ptq"',
+        "pot": 'quantize.scale="power_of_two"',
+        "no_baseline": "baseline.enabled=false",
+        "no_meta": "meta.enabled=false",
+    }
     return given + [assignment for flag, assignment in flags.items() if options[flag]]
 
 

@@ -10,8 +10,17 @@ import click
 @click.command()
 @click.option("--int8", is_flag=True, help="Write INT8 QCDQ; the default and only format.")
 @click.option("--run", "folder", type=click.Path(path_type=Path), help="Run folder.  [default: the latest under runs/]")
-@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("model.onnx"), show_default=True, help="ONNX file to write.")
-@click.option("--pot", is_flag=True, help="Force power-of-two scales (calibrated anew if the run was trained with float scales).")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    default=Path("model.onnx"),
+    show_default=True,
+    help="ONNX file to write.",
+)
+@click.option(
+    "--pot", is_flag=True, help="Force power-of-two scales (calibrated anew if the run was trained with float scales)."
+)
 @click.option("--dynamic-batch", is_flag=True, help="Leave the batch dimension open instead of 1.")
 def command(folder: Path | None, output: Path, *, pot: bool, dynamic_batch: bool, int8: bool) -> None:  # noqa: ARG001 - one format
     """Write a finished run's student as INT8 ONNX, with its manifest inside and golden vectors beside it.
@@ -30,7 +39,10 @@ def command(folder: Path | None, output: Path, *, pot: bool, dynamic_batch: bool
     run = Run.open(folder) if folder else latest_run()
     done = export_run(run, output, power_of_two=pot, dynamic_batch=dynamic_batch)
     scheme = done.manifest.quantization
-    click.echo(f"{done.path}: {done.bytes:,} bytes, w{scheme.weight_bits}a{scheme.act_bits}, {scheme.granularity} {scheme.scale} scales, {scheme.method}")
+    click.echo(
+        f"{done.path}: {done.bytes:,} bytes, w{scheme.weight_bits}a{scheme.act_bits}, "
+        f"{scheme.granularity} {scheme.scale} scales, {scheme.method}"
+    )
     click.echo(f"{done.golden}: golden vectors")
     click.echo(f"onnxruntime against the trained model: {done.parity}")
     click.echo(f"Next: edgekd verify {done.path}")

@@ -29,11 +29,14 @@ class TrainingImages:
     def load(cls, images: ImageSet, augmentation: Augment, session: Session) -> TrainingImages:
         """Copy `images` to the session's device once."""
         device = session.device
-        return cls(torch.tensor(images.images).to(device), torch.tensor(images.labels).to(device), augmentation, session)
+        return cls(
+            torch.tensor(images.images).to(device), torch.tensor(images.labels).to(device), augmentation, session
+        )
 
     def take(self, rows: Tensor, *purpose: str | int) -> tuple[Tensor, Tensor]:
-        """Return this process's share of the global batch `rows` (b,): augmented float images (b/p, c, h, w), labels (b/p,).
+        """Return this process's share of the global batch `rows` (b,), augmented.
 
+        Float images (b/p, c, h, w) and labels (b/p,) for p processes.
         Randomness is drawn for the whole batch, so that the images do not depend on the number of processes.
         """
         share = self.session.local_slice(len(rows))
@@ -63,13 +66,14 @@ def episode_rows(labels: Tensor, meta: Meta, seed: int, stage: str) -> Callable[
     Raises:
         DataError: too few classes, or too few images in one.
     """
-    by_class = [torch.nonzero(labels.cpu() == label).flatten() for label in labels.unique().tolist()]
+    by_class = [torch.nonzero(labels.cpu() == label).flatten() for label in sorted(set(labels.tolist()))]
     each = meta.shot + meta.query
     usable = [rows for rows in by_class if len(rows) >= each]
     if len(usable) < meta.way:
         raise DataError(
-            f"{meta.way}-way {meta.shot}-shot training episodes with {meta.query} queries need {meta.way} classes of {each} images; "
-            f"{len(usable)} of {len(by_class)} have them; lower meta.way or meta.query, or set meta.enabled=false"
+            f"{meta.way}-way {meta.shot}-shot training episodes with {meta.query} queries need "
+            f"{meta.way} classes of {each} images; {len(usable)} of {len(by_class)} have them; "
+            f"lower meta.way or meta.query, or set meta.enabled=false"
         )
 
     def rows(step: int) -> Tensor:

@@ -16,10 +16,13 @@ CANDIDATES = 60
 def observe(
     network: nn.Module, images: Tensor, watched: tuple[type[nn.Module], ...], pooled: type[nn.Module]
 ) -> tuple[dict[str, Tensor], dict[str, tuple[int, int, int]]]:
-    """Run images (n, c, h, w) and return an even sample of each watched module's outputs, and the shape (c, h, w) before each pooling."""
+    """Run images (n, c, h, w); return an even sample of each watched module's outputs.
+
+    And the shape (c, h, w) before each pooling.
+    """
     samples: dict[str, list[Tensor]] = defaultdict(list)
     shapes: dict[str, tuple[int, int, int]] = {}
-    batches = images.split(64)
+    batches = torch.split(images, 64)
 
     def hook(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         values = output.flatten()
@@ -31,7 +34,8 @@ def observe(
 
     handles = [
         module.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i, o))
-        for name, module in network.named_modules() if isinstance(module, watched)
+        for name, module in network.named_modules()
+        if isinstance(module, watched)
     ]
     try:
         for batch in batches:
@@ -54,7 +58,8 @@ def float_threshold(values: Tensor, steps: int) -> float:
 def power_of_two_threshold(values: Tensor, steps: int) -> float:
     """As `float_threshold`, among powers of two."""
     top = next_power_of_two(float(values.abs().max()) or 1.0)
-    return min([top / 2**shift for shift in range(6)], key=lambda threshold: squared_error(values, threshold, steps))
+    candidates = [top * 2.0**-shift for shift in range(6)]
+    return min(candidates, key=lambda threshold: squared_error(values, threshold, steps))
 
 
 def next_power_of_two(value: float) -> float:

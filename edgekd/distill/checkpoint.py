@@ -26,7 +26,9 @@ class Snapshot:
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors under `prefix/`, without the prefix."""
-        return {name[len(prefix) + 1 :]: tensor for name, tensor in self.tensors.items() if name.startswith(f"{prefix}/")}
+        return {
+            name[len(prefix) + 1 :]: tensor for name, tensor in self.tensors.items() if name.startswith(f"{prefix}/")
+        }
 
 
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:
@@ -51,11 +53,20 @@ def load_snapshot(path: Path) -> Snapshot:
         with safe_open(str(path), framework="pt") as stream:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
-        return Snapshot(tensors, json.loads(metadata.get("values", "{}")))
+        return Snapshot(tensors, _json_object(metadata.get("values", "{}")))
     except FileNotFoundError:
         raise RunError(f"no weights at {path}") from None
     except (OSError, SafetensorError, ValueError) as error:
-        raise RunError(f"{path} is truncated or not a safetensors file ({error}); delete it to start this stage again") from error
+        raise RunError(
+            f"{path} is truncated or not a safetensors file ({error}); delete it to start this stage again"
+        ) from error
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("its values are not a JSON object")
+    return values
 
 
 def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.data import Splits
-from edgekd.distill.backbones import build_backbone
+from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.backbones.size import deployed_bytes, deployed_parameters
 from edgekd.distill.batches import TrainingImages, shuffled_rows
 from edgekd.distill.checkpoint import Snapshot, load_snapshot, load_weights, save_snapshot
@@ -40,7 +40,7 @@ class Context:
         """Whether validation may run in bf16."""
         return str(self.session.accelerator.mixed_precision) == "bf16"
 
-    def backbone(self, spec: str, stage: str) -> nn.Module:
+    def backbone(self, spec: str, stage: str) -> Backbone:
         """Build a backbone whose initial weights depend on the seed and the stage only."""
         torch.manual_seed(derive_seed(self.run.recipe.seed, stage, "weights"))
         return build_backbone(spec, self.splits.train.channels)
@@ -48,7 +48,7 @@ class Context:
     def classifier(self, spec: str, stage: str) -> Classifier:
         """Build a backbone with a new head over the training classes."""
         backbone = self.backbone(spec, stage)
-        return Classifier(backbone, int(backbone.embedding_dim), self.splits.train.n_classes)  # type: ignore[arg-type]
+        return Classifier(backbone, backbone.embedding_dim, self.splits.train.n_classes)
 
 
 def load_classifier(context: Context, stage: str, spec: str) -> Classifier:
@@ -78,8 +78,17 @@ def supervised(context: Context, stage: str, schedule: Schedule) -> tuple[Traini
 
 
 def validated_stage(
-    context: Context, name: str, task: nn.Module, batch: Callable[[int], Batch], schedule: Schedule,
-    steps_per_epoch: int, images_per_step: int, backbone: nn.Module, *, bf16: bool | None = None,
+    context: Context,
+    name: str,
+    task: nn.Module,
+    *,
+    batch: Callable[[int], Batch],
+    schedule: Schedule,
+    steps_per_epoch: int,
+    images_per_step: int,
+    backbone: nn.Module,
+    bf16: bool | None = None,
+    starts_trained: bool = False,
 ) -> Stage:
     """Return a stage that validates `backbone` on episodes of the validation classes."""
     validation = context.run.recipe.validation
@@ -88,10 +97,21 @@ def validated_stage(
     def validate() -> float:
         return validation_score(backbone, context.splits.val, validation, bf16=use_bf16)
 
-    return Stage(name, task, batch, schedule, steps_per_epoch, images_per_step, validate, validation.every_epochs)
+    every = validation.every_epochs
+    return Stage(name, task, batch, schedule, steps_per_epoch, images_per_step, validate, every, starts_trained)
 
 
-def finish_stage(context: Context, stage: str, file: str, network: nn.Module, spec: str, began: float, values: dict[str, object] | None = None, size: tuple[int, int] | None = None) -> None:
+def finish_stage(
+    context: Context,
+    stage: str,
+    network: nn.Module,
+    *,
+    file: str,
+    spec: str,
+    began: float,
+    values: Mapping[str, object] | None = None,
+    size: tuple[int, int] | None = None,
+) -> None:
     """Write the stage's file, measure it on novel classes, record both; other processes wait."""
     run, session = context.run, context.session
     if session.is_main:
@@ -104,7 +124,7 @@ def finish_stage(context: Context, stage: str, file: str, network: nn.Module, sp
             backbone=spec,
             parameters=parameters,
             weight_bytes=weight_bytes,
-            accuracy=measure(backbone, context.splits.test, run.recipe.test, run.recipe.data.spec, None),
+            accuracy=measure(backbone, context.splits.test, run.recipe.test, run.recipe.data.spec),
         )
         run.finish_stage(stage, file, time.monotonic() - began, result)
         clear_checkpoint(run, stage)

@@ -39,25 +39,35 @@ def validation_score(backbone: nn.Module, images: ImageSet, validation: Validati
     return float(np.mean([fewshot.evaluate(embeddings, images.labels, protocol).mean for protocol in protocols]))
 
 
-def measure(backbone: nn.Module, images: ImageSet, test: Test, spec: str, base_mean: NDArray[np.float32] | None) -> tuple[AccuracyRow, ...]:
+def measure(
+    backbone: nn.Module, images: ImageSet, test: Test, spec: str, base_mean: NDArray[np.float32] | None = None
+) -> tuple[AccuracyRow, ...]:
     """Return the accuracy on `images` for each shot of `test`, in fp32, engine "torch"."""
     embeddings = embed(backbone, images.images)
-    return tuple(_row(embeddings, images, test, shot, spec, base_mean) for shot in test.shots)
+    protocols = [fewshot.Protocol(test.way, shot, test.query, test.episodes) for shot in test.shots]
+    found = [fewshot.evaluate(embeddings, images.labels, protocol, test.head, base_mean) for protocol in protocols]
+    return tuple(_row(accuracy, spec) for accuracy in found)
 
 
-def _row(
-    embeddings: NDArray[np.float32], images: ImageSet, test: Test, shot: int, spec: str, base_mean: NDArray[np.float32] | None
-) -> AccuracyRow:
-    protocol = fewshot.Protocol(test.way, shot, test.query, test.episodes)
-    found = fewshot.evaluate(embeddings, images.labels, protocol, test.head, base_mean)
+def _row(found: fewshot.Accuracy, spec: str) -> AccuracyRow:
     return AccuracyRow(
-        dataset=spec, split="test", way=found.way, shot=found.shot, query=found.query, episodes=found.episodes,
-        head=found.head, engine="torch", mean=found.mean, ci95=found.ci95,
+        dataset=spec,
+        split="test",
+        way=found.way,
+        shot=found.shot,
+        query=found.query,
+        episodes=found.episodes,
+        head=found.head,
+        engine="torch",
+        mean=found.mean,
+        ci95=found.ci95,
     )
 
 
 def mean_embedding(backbone: nn.Module, images: Sequence[ImageSet] | ImageSet) -> NDArray[np.float32]:
     """Return the mean embedding (d,) of an image set."""
     sets = [images] if isinstance(images, ImageSet) else list(images)
-    mean: NDArray[np.float32] = np.concatenate([embed(backbone, part.images) for part in sets]).mean(0, dtype=np.float64).astype(np.float32)
+    mean: NDArray[np.float32] = (
+        np.concatenate([embed(backbone, part.images) for part in sets]).mean(0, dtype=np.float64).astype(np.float32)
+    )
     return mean

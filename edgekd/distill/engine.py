@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +40,7 @@ class Stage:
     """What to train: `task(**batch(step))` returns (loss, its terms).
 
     `validate` returns the score of the task as it is (higher is better); the weights of the best score are kept.
+    `starts_trained`: the task is a result already, so the weights it starts with compete too.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Stage:
     images_per_step: int
     validate: Callable[[], float] | None = None
     validate_every_epochs: float = 1.0
+    starts_trained: bool = False
 
     @property
     def total_steps(self) -> int:
@@ -85,7 +86,7 @@ class _Loop:
 
     def __init__(self, stage: Stage, run: Run, session: Session) -> None:
         self.stage, self.run, self.session = stage, run, session
-        stage.task.to(device=session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        stage.task.to(session.device).to(memory_format=torch.channels_last)
         self.progress = _Progress()
         self.checkpoint = run.folder / f"checkpoint-{stage.name}" / "state.safetensors"
         self.optimizer = self._restore()
@@ -113,7 +114,11 @@ class _Loop:
         """Write the checkpoint (main process only)."""
         if not self.session.is_main:
             return
-        groups = {"task": self.stage.task.state_dict(), "optimizer": optimizer_tensors(self.optimizer), "best": self.progress.best}
+        groups = {
+            "task": self.stage.task.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer),
+            "best": self.progress.best,
+        }
         tensors = {f"{group}/{name}": value for group, part in groups.items() for name, value in part.items()}
         save_snapshot(self.checkpoint, Snapshot(tensors, {**self.progress.values(), "recipe": self.run.recipe.sha256}))
         self.saved_at = time.monotonic()
@@ -122,7 +127,7 @@ class _Loop:
         """Validate, remember the best weights, write one line of metrics."""
         progress, stage = self.progress, self.stage
         elapsed_s = time.monotonic() - self.window_at
-        score = self._validate()
+        score = self.validate()
         line = {
             "stage": stage.name,
             "step": progress.step,
@@ -139,7 +144,8 @@ class _Loop:
             self.session.reporter.metrics(line)
         self.window_at, self.window_images = time.monotonic(), 0
 
-    def _validate(self) -> float | None:
+    def validate(self) -> float | None:
+        """Return the score, and remember the weights if it is the best so far."""
         if self.stage.validate is None:
             return None
         score = self.session.share(self.stage.validate() if self.session.is_main else 0.0)
@@ -185,6 +191,8 @@ def _train(loop: _Loop) -> None:
     # The task keeps its plain names; `model` is what runs on all processes at the session's precision.
     model, optimizer = session.accelerator.prepare_model(stage.task), loop.optimizer
     every = max(1, round(stage.validate_every_epochs * stage.steps_per_epoch))
+    if stage.starts_trained and progress.step == 0:
+        loop.validate()
     step_s = 0.0
     while progress.step < stage.total_steps:
         _stop_if_due(loop, margin_s=3 * step_s + 2.0)
@@ -234,4 +242,6 @@ def _stop_if_due(loop: _Loop, margin_s: float) -> None:
     reason = loop.session.deadline.reason(margin_s)
     if loop.session.share(float(bool(reason))):
         loop.save()
-        raise Stopped(f"{reason or 'the main process stopped'} in stage '{loop.stage.name}' at step {loop.progress.step} of {loop.stage.total_steps}")
+        place = f"in stage '{loop.stage.name}' at step {loop.progress.step} of {loop.stage.total_steps}"
+        by_signal = bool(loop.session.deadline.signalled)
+        raise Stopped(f"{reason or 'the main process stopped'} {place}", by_signal=by_signal)

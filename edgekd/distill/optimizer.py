@@ -37,8 +37,9 @@ def learning_rate(schedule: Schedule, epoch: float) -> float:
 
 
 def build_optimizer(task: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """Return the schedule's optimizer over the trainable parameters; biases and normalization (one-dimensional) are not decayed.
+    """Return the schedule's optimizer over the trainable parameters.
 
+    Biases and normalization (one-dimensional) are not decayed.
     AdamW: I. Loshchilov & F. Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv 1711.05101.
     """
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
@@ -61,7 +62,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimizer's tensors as `index.name`."""
     state = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": value for index, slot in state.items() for name, value in slot.items() if value is not None}
+    return {
+        f"{index}.{name}": value for index, slot in state.items() for name, value in slot.items() if value is not None
+    }
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

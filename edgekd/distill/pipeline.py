@@ -22,7 +22,7 @@ LIBRARIES = ("torch", "torchvision", "brevitas", "accelerate", "numpy", "onnx", 
 
 
 def run_distillation(recipe: Recipe, folder: Path | None, session: Session, *, skip_bad: bool = False) -> Run:
-    """Run every stage of `recipe` that is not done yet, in `folder` (default: one named after data, student and recipe).
+    """Run every stage of `recipe` that is not done yet, in `folder` or one named after data, student and recipe.
 
     Raises:
         EdgekdError: the profile, data, recipe or run folder is wrong; the message says what to change.
@@ -48,7 +48,12 @@ def load_data(recipe: Recipe, session: Session, *, skip_bad: bool) -> Splits:
     data = recipe.data
     with _main_first(session):
         return load_splits(
-            data.spec, size=data.size, channels=data.channels, skip_bad=skip_bad, seed=data.seed, notify=session.reporter.note
+            data.spec,
+            size=data.size,
+            channels=data.channels,
+            skip_bad=skip_bad,
+            seed=data.seed,
+            notify=session.reporter.note,
         )
 
 
@@ -69,7 +74,12 @@ def open_run(recipe: Recipe, folder: Path | None, splits: Splits, session: Sessi
         if not (folder / "manifest.json").exists():
             test = splits.test
             data = DataRef(
-                spec=recipe.data.spec, split="test", fingerprint=test.fingerprint, n_classes=test.n_classes, novel=splits.novel, seed=recipe.data.seed
+                spec=recipe.data.spec,
+                split="test",
+                fingerprint=test.fingerprint,
+                n_classes=test.n_classes,
+                novel=splits.novel,
+                seed=recipe.data.seed,
             )
             return Run.create(folder, recipe, data, library_versions(*LIBRARIES))
         run = Run.open(folder)

@@ -1,7 +1,7 @@
 """From a float backbone to a Brevitas one: fold BatchNorm, calibrate, replace layers by their quantized kind.
 
-The integer network: int8 pixels at scale 1/128; each Conv2d and Linear with signed symmetric weights and an int32 bias; each
-ReLU and the global pooling requantized to `act_bits`. Pooling by maximum and Flatten need no scale of their own.
+The integer network: int8 pixels at scale 1/128; each Conv2d and Linear with signed symmetric weights and an int32 bias;
+each ReLU and the global pooling requantized to `act_bits`. Pooling by maximum and Flatten need no scale of their own.
 """
 
 from __future__ import annotations
@@ -12,23 +12,34 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
 from edgekd.distill import calibrate
+from edgekd.distill.backbones import Backbone
+from edgekd.distill.quantizers import act_quantizer, pixel_quantizer, sum_pool, weight_quantizer
 from edgekd.errors import ModelError
 from edgekd.manifest import QuantScheme
 
-SUPPORTED = (nn.Conv2d, nn.Linear, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity, nn.BatchNorm2d, nn.Dropout)
-INPUT_THRESHOLD = 1.0  # 128 steps of 1/128: a pixel minus 128 is the network's int8 input
+SUPPORTED = (
+    nn.Conv2d,
+    nn.Linear,
+    nn.ReLU,
+    nn.MaxPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.Flatten,
+    nn.Identity,
+    nn.BatchNorm2d,
+    nn.Dropout,
+)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the float network showed: clipping thresholds by module name, and the shape (c, h, w) each global pooling sees."""
+    """What the float network showed: clipping thresholds by module, the shape (c, h, w) before each pooling."""
 
     thresholds: dict[str, float] = field(default_factory=dict)
     pool_shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
@@ -44,7 +55,7 @@ class Calibration:
         return cls(dict(values["thresholds"]), shapes)
 
 
-def require_quantizable(backbone: nn.Module, spec: str) -> None:
+def require_quantizable(backbone: Backbone, spec: str) -> None:
     """Refuse a student with an operation that has no integer form here, before any training.
 
     Raises:
@@ -52,26 +63,35 @@ def require_quantizable(backbone: nn.Module, spec: str) -> None:
     """
     graph = fx.Tracer().trace(copy.deepcopy(backbone))
     modules = dict(backbone.named_modules())
-    strange = {type(modules[str(node.target)]).__name__ for node in graph.nodes
-               if node.op == "call_module" and not isinstance(modules[str(node.target)], SUPPORTED)}
-    strange |= {getattr(node.target, "__name__", str(node.target)) for node in graph.nodes if node.op in {"call_function", "call_method"}}
+    strange = {
+        type(modules[str(node.target)]).__name__
+        for node in graph.nodes
+        if node.op == "call_module" and not isinstance(modules[str(node.target)], SUPPORTED)
+    }
+    strange |= {
+        getattr(node.target, "__name__", str(node.target))
+        for node in graph.nodes
+        if node.op in {"call_function", "call_method"}
+    }
     if strange:
         legal = ", ".join(kind.__name__ for kind in SUPPORTED)
-        raise ModelError(f"student '{spec}' cannot be quantized: {', '.join(sorted(strange))} has no integer form here; a student is built of {legal}")
+        raise ModelError(
+            f"student '{spec}' cannot be quantized: {', '.join(sorted(strange))} has no integer form here; "
+            f"a student is built of {legal}"
+        )
 
 
 def fold_batchnorm(backbone: nn.Module) -> fx.GraphModule:
     """Return a copy in evaluation mode in which each BatchNorm is folded into the convolution before it.
 
-    Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018,
-    arXiv 1712.05877, section 3.2.
+    B. Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference,
+    CVPR 2018, arXiv 1712.05877, section 3.2.
     """
-    folded: fx.GraphModule = fuse(copy.deepcopy(backbone).cpu().eval())
-    return folded
+    return cast("fx.GraphModule", fuse(copy.deepcopy(backbone).cpu().eval()))
 
 
 def calibrate_backbone(folded: fx.GraphModule, images: Tensor, scheme: QuantScheme) -> Calibration:
-    """Run normalized images (n, c, h, w) through the folded network and choose each threshold by least squared error."""
+    """Run normalized images (n, c, h, w) through the folded network; choose each threshold by least squared error."""
     outputs, shapes = calibrate.observe(folded, images, (nn.ReLU, nn.AdaptiveAvgPool2d), nn.AdaptiveAvgPool2d)
     choose = calibrate.power_of_two_threshold if scheme.scale == "power_of_two" else calibrate.float_threshold
     # Steps between zero and the clipping threshold, as Brevitas counts them.
@@ -82,7 +102,7 @@ def calibrate_backbone(folded: fx.GraphModule, images: Tensor, scheme: QuantSche
 def quantize_backbone(folded: fx.GraphModule, scheme: QuantScheme, calibration: Calibration) -> fx.GraphModule:
     """Return a trainable Brevitas copy of a folded backbone: same module names, weights and layout."""
     with quiet_brevitas():
-        quantized = copy.deepcopy(folded)
+        quantized: fx.GraphModule = copy.deepcopy(folded)
         for name, module in list(quantized.named_modules()):
             replacement = _replacement(module, name, scheme, calibration)
             if replacement is not None:
@@ -97,8 +117,9 @@ def _replacement(module: nn.Module, name: str, scheme: QuantScheme, calibration:
     if isinstance(module, nn.ReLU):
         from brevitas.nn import QuantReLU
 
-        quantizer = _act_quantizer(scheme, calibration.thresholds[name])
-        return QuantReLU(act_quant=quantizer, return_quant_tensor=True)
+        quantizer = act_quantizer(scheme, calibration.thresholds[name])
+        rectifier: nn.Module = QuantReLU(act_quant=quantizer, return_quant_tensor=True)
+        return rectifier
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return _quantized_pool(scheme, calibration.thresholds[name], calibration.pool_shapes[name])
     return None
@@ -108,35 +129,42 @@ def _quantized_layer(layer: nn.Conv2d | nn.Linear, scheme: QuantScheme) -> nn.Mo
     from brevitas.nn import QuantConv2d, QuantLinear
     from brevitas.quant import Int32Bias
 
-    shared = {"bias": True, "weight_quant": _weight_quantizer(scheme), "weight_bit_width": scheme.weight_bits, "bias_quant": Int32Bias}
-    quantized: nn.Module
+    shared = {
+        "bias": True,
+        "weight_quant": weight_quantizer(scheme),
+        "weight_bit_width": scheme.weight_bits,
+        "bias_quant": Int32Bias,
+    }
+    quantized: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Conv2d):
         geometry = {key: getattr(layer, key) for key in ("stride", "padding", "dilation", "groups")}
         quantized = QuantConv2d(layer.in_channels, layer.out_channels, layer.kernel_size, **geometry, **shared)
     else:
         quantized = QuantLinear(layer.in_features, layer.out_features, **shared)
-    bias = layer.bias if layer.bias is not None else torch.zeros(layer.weight.shape[0])
     with torch.no_grad():
-        quantized.weight.copy_(layer.weight)  # type: ignore[operator,union-attr]
-        quantized.bias.copy_(bias)  # type: ignore[operator,union-attr]
+        quantized.weight.copy_(layer.weight)
+        if quantized.bias is not None:
+            quantized.bias.copy_(torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias)
     return quantized
 
 
 def _quantized_pool(scheme: QuantScheme, threshold: float, shape: tuple[int, int, int]) -> nn.Module:
     """Global pooling and its requantization.
 
-    With power-of-two scales every step must be exact in binary: a mean over 2^k values is, over 5x5 it is not. There the
-    pooling is a sum (a depthwise convolution with ones) worth mean * area / 2^k: only the scale of the embedding changes.
+    With power-of-two scales every step must be exact in binary: a mean over 2^k values is, over 5x5 it is not. There
+    the pooling is a sum (a depthwise convolution with ones) worth mean * area / 2^k: the embedding's scale changes.
     """
     from brevitas.nn import QuantIdentity
 
     channels, height, width = shape
     area = height * width
     if not _must_sum(scheme, area):
-        return nn.Sequential(nn.AdaptiveAvgPool2d(1), QuantIdentity(act_quant=_act_quantizer(scheme, threshold)))
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), QuantIdentity(act_quant=act_quantizer(scheme, threshold)))
     power = 1 << (area - 1).bit_length()  # the next power of two above the area
     grown = calibrate.next_power_of_two(threshold * area / power)
-    return nn.Sequential(_sum_pool(channels, (height, width), power), QuantIdentity(act_quant=_act_quantizer(scheme, grown)))
+    return nn.Sequential(
+        sum_pool(channels, (height, width), power), QuantIdentity(act_quant=act_quantizer(scheme, grown))
+    )
 
 
 def _must_sum(scheme: QuantScheme, area: int) -> bool:
@@ -144,68 +172,19 @@ def _must_sum(scheme: QuantScheme, area: int) -> bool:
 
 
 @torch.no_grad()
-def added_parameters(backbone: nn.Module, scheme: QuantScheme, height: int, width: int) -> int:
+def added_parameters(backbone: Backbone, scheme: QuantScheme, height: int, width: int) -> int:
     """Return how many parameters quantizing adds for images of this size: the ones of a pooling that must be a sum."""
     network = copy.deepcopy(backbone).eval()
-    example = torch.zeros(1, int(network.in_channels), height, width)  # type: ignore[arg-type]
+    example = torch.zeros(1, network.in_channels, height, width)
     _, shapes = calibrate.observe(network, example, (nn.AdaptiveAvgPool2d,), nn.AdaptiveAvgPool2d)
     return sum(c * h * w for c, h, w in shapes.values() if _must_sum(scheme, h * w))
 
 
-def _sum_pool(channels: int, size: tuple[int, int], power: int) -> nn.Module:
-    """Sum over the whole map divided by a power of two: a depthwise convolution whose weights are one integer step."""
-    from brevitas.nn import QuantConv2d
-    from brevitas.quant.fixed_point import Int8WeightPerTensorFixedPoint
-
-    # Two narrow bits hold -1, 0, 1: the integer weight is 1 and its scale 1/power, exactly.
-    pool: nn.Module = QuantConv2d(
-        channels, channels, size, groups=channels, bias=False,
-        weight_quant=Int8WeightPerTensorFixedPoint, weight_bit_width=2,
-    )
-    nn.init.constant_(pool.weight, 1 / power)  # type: ignore[arg-type]
-    return pool.requires_grad_(requires_grad=False)
-
-
-def _weight_quantizer(scheme: QuantScheme) -> Any:  # noqa: ANN401 - a Brevitas injector class
-    from brevitas.quant import fixed_point, scaled_int
-
-    table = {
-        ("per_tensor", "float"): scaled_int.Int8WeightPerTensorFloat,
-        ("per_channel", "float"): scaled_int.Int8WeightPerChannelFloat,
-        ("per_tensor", "power_of_two"): fixed_point.Int8WeightPerTensorFixedPoint,
-        ("per_channel", "power_of_two"): fixed_point.Int8WeightPerChannelFixedPoint,
-    }
-    return table[scheme.granularity, scheme.scale]
-
-
-def _act_quantizer(scheme: QuantScheme, threshold: float) -> Any:  # noqa: ANN401 - a Brevitas injector class
-    """Float scales are learned from `threshold` on; power-of-two ones stay, as a step of theirs is a factor of two."""
-    from brevitas.inject.enum import ScalingImplType
-    from brevitas.quant import fixed_point, scaled_int
-
-    table = {
-        (False, "float"): scaled_int.Int8ActPerTensorFloatMinMaxInit,
-        (True, "float"): scaled_int.Uint8ActPerTensorFloatMaxInit,
-        (False, "power_of_two"): fixed_point.Int8ActPerTensorFixedPointMinMaxInit,
-        (True, "power_of_two"): fixed_point.Uint8ActPerTensorFixedPointMaxInit,
-    }
-    kind = ScalingImplType.CONST if scheme.scale == "power_of_two" else ScalingImplType.PARAMETER
-    minimum = 0.0 if scheme.relu_unsigned else -threshold
-    return table[scheme.relu_unsigned, scheme.scale].let(
-        min_val=minimum, max_val=threshold, scaling_impl_type=kind, bit_width=scheme.act_bits
-    )
-
-
 def _insert_input_quantizer(quantized: fx.GraphModule) -> None:
     """Put int8 at scale 1/128 in front of the first layer; it is never learned."""
-    from brevitas.inject.enum import ScalingImplType
     from brevitas.nn import QuantIdentity
-    from brevitas.quant.fixed_point import Int8ActPerTensorFixedPointMinMaxInit
 
-    pixels = Int8ActPerTensorFixedPointMinMaxInit.let(
-        min_val=-INPUT_THRESHOLD, max_val=INPUT_THRESHOLD, scaling_impl_type=ScalingImplType.CONST
-    )
-    quantized.add_submodule("pixels", QuantIdentity(act_quant=pixels, return_quant_tensor=True))
+    quantized.add_submodule("pixels", QuantIdentity(act_quant=pixel_quantizer(), return_quant_tensor=True))
     placeholder = next(node for node in quantized.graph.nodes if node.op == "placeholder")
     with quantized.graph.inserting_after(placeholder):
         entry = quantized.graph.call_module("pixels", (placeholder,))
@@ -214,7 +193,7 @@ def _insert_input_quantizer(quantized: fx.GraphModule) -> None:
 
 
 def quantized_size(network: nn.Module, scheme: QuantScheme) -> tuple[int, int]:
-    """Return parameters and bytes of a quantized network: weights at `weight_bits`, biases int32; scales do not count."""
+    """Return parameters and bytes of a quantized network: weights at `weight_bits`, biases int32; scales left out."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     weights = sum(layer.weight.numel() for layer in layers)
     biases = sum(layer.bias.numel() for layer in layers if layer.bias is not None)

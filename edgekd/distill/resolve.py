@@ -42,7 +42,10 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
 def _widest(profile: HardwareProfile, scheme: QuantScheme, images: ImageSet) -> str:
     """Return the widest Conv4 that fits, with what pooling adds under this scheme."""
     if profile.params.max is None:
-        raise ProfileError(f"profile {profile.name} gives no parameter cap, so the widest student is not defined; name one with --student")
+        raise ProfileError(
+            f"profile {profile.name} gives no parameter cap, so the widest student is not defined; "
+            "name one with --student"
+        )
     spec, fits = widest_student("conv4", profile.params.max, images.channels), ""
     require_input(build_backbone(spec, images.channels), images.height, images.width, images.channels)
     while spec != fits:
@@ -70,7 +73,9 @@ def require_trainable(recipe: Recipe, splits: Splits) -> None:
     if recipe.meta.enabled:
         episode_rows(torch.tensor(splits.train.labels), recipe.meta, recipe.seed, "meta")
     validation, test = recipe.validation, recipe.test
-    _require_episodes(splits.val, min(validation.way, splits.val.n_classes), validation.shots, validation.query, "validation")
+    _require_episodes(
+        splits.val, min(validation.way, splits.val.n_classes), validation.shots, validation.query, "validation"
+    )
     _require_episodes(splits.test, test.way, test.shots, test.query, "test")
 
 
@@ -78,14 +83,18 @@ def _require_batches(recipe: Recipe, n: int) -> None:
     for stage in ("teacher", "distill", "quantize"):
         batch_size = getattr(recipe, stage).batch_size
         if n < batch_size:
-            raise DataError(f"{n} training images are fewer than one batch of {batch_size}; try --set {stage}.batch_size={max(1, n // 4)}")
+            raise DataError(
+                f"{n} training images are fewer than one batch of {batch_size}; "
+                f"try --set {stage}.batch_size={max(1, n // 4)}"
+            )
 
 
 def _require_episodes(images: ImageSet, way: int, shots: tuple[int, ...], query: int, section: str) -> None:
     needed, least = query + max(shots), int(np.bincount(images.labels).min())
     if way < 2 or images.n_classes < way or least < needed:
         raise DataError(
-            f"{max(way, 2)}-way {max(shots)}-shot with {query} queries needs {max(way, 2)} {section} classes of {needed} images; "
-            f"{images.name} has {images.n_classes} classes, the smallest with {least} images; lower {section}.way, {section}.shots "
-            f"or {section}.query, for example --set {section}.query={max(1, least - max(shots))}"
+            f"{max(way, 2)}-way {max(shots)}-shot with {query} queries needs {max(way, 2)} {section} classes "
+            f"of {needed} images; {images.name} has {images.n_classes} classes, the smallest with {least} images; "
+            f"lower {section}.way, {section}.shots or {section}.query, "
+            f"for example --set {section}.query={max(1, least - max(shots))}"
         )

@@ -35,5 +35,8 @@ def _widest(bits: tuple[int, ...] | None, key: str, profile: HardwareProfile) ->
         return None
     usable = [width for width in bits if width <= WIDEST_BITS]
     if not usable:
-        raise ProfileError(f"profile {profile.name} allows {key} = {list(bits)}, all above the {WIDEST_BITS} bits that edgekd quantizes to")
+        raise ProfileError(
+            f"profile {profile.name} allows {key} = {list(bits)}, "
+            f"all above the {WIDEST_BITS} bits that edgekd quantizes to"
+        )
     return max(usable)

@@ -17,7 +17,14 @@ from edgekd.errors import UsageError
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the run is whole and goes on later
-    """Training stopped cleanly before its end and can be resumed; the message says why."""
+    """Training stopped cleanly before its end and can be resumed; the message says why.
+
+    `by_signal` tells a signal from a time budget.
+    """
+
+    def __init__(self, message: str, *, by_signal: bool) -> None:
+        super().__init__(message)
+        self.by_signal = by_signal
 
 
 class Reporter(Protocol):
@@ -130,7 +137,9 @@ class Session:
             UsageError: `n` rows cannot be divided equally, so that gradients would not be one process's.
         """
         if n % self.world:
-            raise UsageError(f"a batch of {n} cannot be shared equally by {self.world} processes; choose a multiple of {self.world}")
+            raise UsageError(
+                f"a batch of {n} cannot be shared equally by {self.world} processes; choose a multiple of {self.world}"
+            )
         share = n // self.world
         return slice(self.rank * share, (self.rank + 1) * share)
 
@@ -148,7 +157,11 @@ def _mixed_precision(precision: str, *, cpu: bool) -> str:
     """bf16 pays where the processor multiplies it natively; elsewhere it is emulated and slower."""
     if precision != "auto":
         return "no" if precision == "fp32" else precision
-    native = torch.backends.cpu.get_cpu_capability() == "AVX512" and _has_bf16_instructions() if cpu else torch.cuda.is_bf16_supported()
+    native = (
+        torch.backends.cpu.get_cpu_capability() == "AVX512" and _has_bf16_instructions()
+        if cpu
+        else torch.cuda.is_bf16_supported()
+    )
     return "bf16" if native else "no"
 
 

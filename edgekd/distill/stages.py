@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgekd.data import Splits
 from edgekd.distill import quantize
 from edgekd.distill.augment import normalize
-from edgekd.distill.backbones import build_backbone
+from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.batches import TrainingImages, episode_rows
 from edgekd.distill.checkpoint import load_snapshot, load_weights
 from edgekd.distill.context import Context, finish_stage, load_classifier, load_network, supervised, validated_stage
@@ -27,6 +27,8 @@ from edgekd.manifest import QuantScheme
 from edgekd.recipe import Schedule
 from edgekd.run import Run
 
+TEACHER_FILE, STUDENT_FILE, INT8_FILE = "teacher.safetensors", "student.safetensors", "student-int8.safetensors"
+
 
 def teach(context: Context) -> None:
     """Train the teacher on labels, or take the weights the recipe names."""
@@ -35,25 +37,27 @@ def teach(context: Context) -> None:
     if settings.weights:
         load_network(settings.weights, classifier)
         classifier.to(context.session.device)
-        finish_stage(context, "teach", "teacher.safetensors", classifier, settings.backbone, time.monotonic())
+        finish_stage(context, "teach", classifier, file=TEACHER_FILE, spec=settings.backbone, began=time.monotonic())
         return
     task = LabelTask(classifier, settings.label_smoothing)
-    _train_on_labels(context, "teach", task, settings, settings.backbone, "teacher.safetensors")
+    _train_on_labels(context, "teach", task, settings, file=TEACHER_FILE, spec=settings.backbone)
 
 
 def scratch(context: Context) -> None:
     """Train the student on labels alone, at the distillation's schedule: what distilling is compared with."""
     recipe = context.run.recipe
     task = LabelTask(context.classifier(recipe.student.backbone, "student"))
-    _train_on_labels(context, "scratch", task, recipe.distill, recipe.student.backbone, "scratch.safetensors")
+    spec = recipe.student.backbone
+    _train_on_labels(context, "scratch", task, recipe.distill, file="scratch.safetensors", spec=spec)
 
 
 def distill(context: Context) -> None:
     """Train the student to follow the teacher."""
     recipe, session = context.run.recipe, context.session
-    teacher = load_classifier(context, "teach", recipe.teacher.backbone).to(session.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    teacher = load_classifier(context, "teach", recipe.teacher.backbone).eval()
+    teacher.to(session.device).to(memory_format=torch.channels_last)
     student = context.classifier(recipe.student.backbone, "student")
-    dims = Dims(_dim(student.backbone), _dim(teacher.backbone), context.splits.train.n_classes)
+    dims = Dims(student.head.in_features, teacher.head.in_features, context.splits.train.n_classes)
     torch.manual_seed(derive_seed(recipe.seed, "distill", "method"))
     task = DistillTask(student, build_method(recipe.distill.method, dims, recipe.distill.options))
     images, rows, steps = supervised(context, "distill", recipe.distill)
@@ -64,8 +68,17 @@ def distill(context: Context) -> None:
             taught: Outputs = teacher(pixels)
         return {"images": pixels, "labels": labels, "teacher": taught}
 
-    stage = validated_stage(context, "distill", task, batch, recipe.distill, steps, recipe.distill.batch_size, student.backbone)
-    _fit_and_finish(context, stage, "distilled.safetensors", student, recipe.student.backbone)
+    stage = validated_stage(
+        context,
+        "distill",
+        task,
+        batch=batch,
+        schedule=recipe.distill,
+        steps_per_epoch=steps,
+        images_per_step=recipe.distill.batch_size,
+        backbone=student.backbone,
+    )
+    _fit_and_finish(context, stage, student, file="distilled.safetensors", spec=recipe.student.backbone)
 
 
 def meta(context: Context) -> None:
@@ -82,40 +95,47 @@ def meta(context: Context) -> None:
 
     session.local_slice(settings.batch_size)  # whole episodes go to each process
     per_step = settings.batch_size * settings.way * (settings.shot + settings.query)
-    stage = validated_stage(context, "meta", task, batch, settings, settings.batches_per_epoch, per_step, student.backbone)
-    _fit_and_finish(context, stage, "student.safetensors", student, recipe.student.backbone)
+    stage = validated_stage(
+        context,
+        "meta",
+        task,
+        batch=batch,
+        schedule=settings,
+        steps_per_epoch=settings.batches_per_epoch,
+        images_per_step=per_step,
+        backbone=student.backbone,
+        starts_trained=True,
+    )
+    _fit_and_finish(context, stage, student, file=STUDENT_FILE, spec=recipe.student.backbone)
 
 
 def keep_distilled(context: Context) -> None:
     """Without fine-tuning on episodes, the distilled student is the float student."""
     recipe = context.run.recipe
     student = load_classifier(context, "distill", recipe.student.backbone).to(context.session.device)
-    finish_stage(context, "student", "student.safetensors", student, recipe.student.backbone, time.monotonic())
+    finish_stage(context, "student", student, file=STUDENT_FILE, spec=recipe.student.backbone, began=time.monotonic())
 
 
 def quantize_student(context: Context) -> None:
     """Fold BatchNorm, calibrate, and train the quantized student towards the float one's embeddings."""
-    recipe, session = context.run.recipe, context.session
-    settings = recipe.quantize
+    recipe = context.run.recipe
     folded = quantize.fold_batchnorm(float_student_of(context.run, context.splits.train.channels))
-    calibration = quantize.calibrate_backbone(folded, calibration_images(context.splits, recipe.quantize.calibration_images, recipe.seed), context.scheme)
+    images = calibration_images(context.splits, recipe.quantize.calibration_images, recipe.seed)
+    calibration = quantize.calibrate_backbone(folded, images, context.scheme)
     quantized = quantize.quantize_backbone(folded, context.scheme, calibration)
-    folded.to(session.device)
-    images, rows, steps = supervised(context, "quantize", settings)
-
-    def batch(step: int) -> Batch:
-        pixels, _ = images.take(rows(step), "quantize", step)
-        with torch.no_grad():
-            return {"images": pixels, "target": folded(pixels)}
-
-    # Calibration alone is a schedule of no epochs.
-    schedule = settings if settings.method == "qat" else settings.model_copy(update={"epochs": 0})
+    began = time.monotonic()
     with quantize.quiet_brevitas():
-        stage = validated_stage(context, "quantize", QuantizeTask(quantized), batch, schedule, steps, settings.batch_size, quantized, bf16=False)
-        began = time.monotonic()
-        fit(stage, context.run, session)
-        values = {"scheme": context.scheme.model_dump(), "calibration": calibration.to_json()}
-        finish_stage(context, "quantize", "student-int8.safetensors", quantized, recipe.student.backbone, began, values, quantize.quantized_size(quantized, context.scheme))
+        fit(_guided_stage(context, quantized, folded.to(context.session.device)), context.run, context.session)
+        finish_stage(
+            context,
+            "quantize",
+            quantized,
+            file=INT8_FILE,
+            spec=recipe.student.backbone,
+            began=began,
+            values={"scheme": context.scheme.model_dump(), "calibration": calibration.to_json()},
+            size=quantize.quantized_size(quantized, context.scheme),
+        )
 
 
 def load_quantized(run: Run, in_channels: int) -> tuple[nn.Module, QuantScheme]:
@@ -128,12 +148,14 @@ def load_quantized(run: Run, in_channels: int) -> tuple[nn.Module, QuantScheme]:
     snapshot = load_snapshot(path)
     scheme = QuantScheme.model_validate(snapshot.values["scheme"])
     folded = quantize.fold_batchnorm(build_backbone(run.recipe.student.backbone, in_channels))
-    quantized = quantize.quantize_backbone(folded, scheme, quantize.Calibration.from_json(snapshot.values["calibration"]))
+    quantized = quantize.quantize_backbone(
+        folded, scheme, quantize.Calibration.from_json(snapshot.values["calibration"])
+    )
     load_weights(quantized, snapshot.part("network"), path)
     return quantized.eval(), scheme
 
 
-def float_student_of(run: Run, in_channels: int) -> nn.Module:
+def float_student_of(run: Run, in_channels: int) -> Backbone:
     """Load the float student's backbone: fine-tuned on episodes where the recipe asks for it, else as distilled.
 
     Raises:
@@ -143,7 +165,9 @@ def float_student_of(run: Run, in_channels: int) -> nn.Module:
     path = run.stage_file("meta" if run.recipe.meta.enabled else "student")
     network = load_snapshot(path).part("network")
     prefix = "backbone."
-    load_weights(backbone, {name[len(prefix) :]: value for name, value in network.items() if name.startswith(prefix)}, path)
+    load_weights(
+        backbone, {name[len(prefix) :]: value for name, value in network.items() if name.startswith(prefix)}, path
+    )
     return backbone
 
 
@@ -163,22 +187,51 @@ STAGES: dict[str, Callable[[Context], None]] = {
 }
 
 
-def _dim(backbone: nn.Module) -> int:
-    return int(backbone.embedding_dim)  # type: ignore[arg-type]
+def _guided_stage(context: Context, quantized: nn.Module, guide: nn.Module) -> Stage:
+    """Quantization-aware training towards the embeddings of `guide`; calibration alone is a schedule of no epochs."""
+    settings = context.run.recipe.quantize
+    images, rows, steps = supervised(context, "quantize", settings)
+
+    def batch(step: int) -> Batch:
+        pixels, _ = images.take(rows(step), "quantize", step)
+        with torch.no_grad():
+            return {"images": pixels, "target": guide(pixels)}
+
+    return validated_stage(
+        context,
+        "quantize",
+        QuantizeTask(quantized),
+        batch=batch,
+        schedule=settings if settings.method == "qat" else settings.model_copy(update={"epochs": 0}),
+        steps_per_epoch=steps,
+        images_per_step=settings.batch_size,
+        backbone=quantized,
+        starts_trained=True,
+        bf16=False,
+    )
 
 
-def _train_on_labels(context: Context, name: str, task: LabelTask, schedule: Schedule, spec: str, file: str) -> None:
+def _train_on_labels(context: Context, name: str, task: LabelTask, schedule: Schedule, *, file: str, spec: str) -> None:
     images, rows, steps = supervised(context, name, schedule)
 
     def batch(step: int) -> Batch:
         pixels, labels = images.take(rows(step), name, step)
         return {"images": pixels, "labels": labels}
 
-    stage = validated_stage(context, name, task, batch, schedule, steps, schedule.batch_size, task.classifier.backbone)
-    _fit_and_finish(context, stage, file, task.classifier, spec)
+    stage = validated_stage(
+        context,
+        name,
+        task,
+        batch=batch,
+        schedule=schedule,
+        steps_per_epoch=steps,
+        images_per_step=schedule.batch_size,
+        backbone=task.classifier.backbone,
+    )
+    _fit_and_finish(context, stage, task.classifier, file=file, spec=spec)
 
 
-def _fit_and_finish(context: Context, stage: Stage, file: str, network: Classifier, spec: str) -> None:
+def _fit_and_finish(context: Context, stage: Stage, network: Classifier, *, file: str, spec: str) -> None:
     began = time.monotonic()
     fit(stage, context.run, context.session)
-    finish_stage(context, stage.name, file, network, spec, began)
+    finish_stage(context, stage.name, network, file=file, spec=spec, began=began)

@@ -26,7 +26,10 @@ class Classifier(nn.Module):
 
 
 class LabelTask(nn.Module):
-    """Cross-entropy with the labels: Classifier-Baseline. Y. Chen et al., Meta-Baseline, ICCV 2021, arXiv 2003.04390."""
+    """Cross-entropy with the labels: Classifier-Baseline.
+
+    Y. Chen et al., Meta-Baseline: Exploring Simple Meta-Learning for Few-Shot Learning, ICCV 2021, arXiv 2003.04390.
+    """
 
     def __init__(self, classifier: Classifier, label_smoothing: float = 0.0) -> None:
         super().__init__()

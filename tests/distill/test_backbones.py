@@ -234,7 +234,7 @@ def test_imagenet_input_is_the_published_normalization(channels: int) -> None:
 
 
 def test_pretrained_weights_are_loaded_and_see_imagenet_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torchvision  # type: ignore[import-untyped]
+    import torchvision
 
     published = torchvision.models.resnet18().eval()
     monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_, **__: published.state_dict())

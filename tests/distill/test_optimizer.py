@@ -17,7 +17,9 @@ def test_cosine_ends_at_zero_and_is_half_way_in_the_middle() -> None:
 
 def test_step_multiplies_at_each_milestone() -> None:
     schedule = Schedule(epochs=160, lr=0.025, schedule="step", milestones=(70, 100, 130), gamma=0.1, warmup_epochs=0)
-    assert [learning_rate(schedule, epoch) for epoch in (69, 70, 100, 159)] == pytest.approx([0.025, 0.0025, 0.00025, 0.000025])
+    assert [learning_rate(schedule, epoch) for epoch in (69, 70, 100, 159)] == pytest.approx(
+        [0.025, 0.0025, 0.00025, 0.000025]
+    )
 
 
 def test_warmup_is_linear() -> None:

@@ -40,7 +40,9 @@ def session(watcher: Watcher | None = None) -> Session:
 
 def blank(size: int, channels: int = 3) -> Splits:
     def images(split: str) -> ImageSet:
-        return ImageSet(split, np.zeros((4, size, size, channels), np.uint8), np.arange(4), tuple(f"{split}{i}" for i in range(4)))
+        return ImageSet(
+            split, np.zeros((4, size, size, channels), np.uint8), np.arange(4), tuple(f"{split}{i}" for i in range(4))
+        )
 
     return Splits("blank", images("train"), images("val"), images("test"), novel=True)
 
@@ -96,12 +98,16 @@ def test_a_teacher_from_disk_is_not_trained(tmp_path: Path, tiny_recipe: Path) -
     assert "teach" not in {line["stage"] for line in second.metrics()}
     assert second.manifest.stages["teach"].result.accuracy == first.manifest.stages["teach"].result.accuracy
     with pytest.raises(RunError, match="another architecture"):
-        run_distillation(load_recipe(tiny_recipe, [f"teacher.weights={weights}", "teacher.backbone=resnet12:5"]), tmp_path / "third", session())
+        run_distillation(
+            load_recipe(tiny_recipe, [f"teacher.weights={weights}", "teacher.backbone=resnet12:5"]),
+            tmp_path / "third",
+            session(),
+        )
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path: Path, tiny_recipe: Path) -> None:
     run_distillation(load_recipe(tiny_recipe), tmp_path / "run", session())
-    with pytest.raises(RunError, match="another recipe: distill.lr, seed differ"):
+    with pytest.raises(RunError, match=r"another recipe: distill\.lr, seed differ"):
         run_distillation(load_recipe(tiny_recipe, ["seed=1", "distill.lr=0.1"]), tmp_path / "run", session())
 
 
@@ -122,12 +128,20 @@ def test_what_a_sum_pooling_adds_counts_against_the_cap() -> None:
 @pytest.mark.parametrize(
     ("assignments", "error", "message"),
     [
-        (["student.backbone=conv4-96"], ModelError, r"conv4-96 has 251,\d+ parameters; tu_accel_150k holds 149,999.*conv4-72"),
+        (
+            ["student.backbone=conv4-96"],
+            ModelError,
+            r"conv4-96 has 251,\d+ parameters; tu_accel_150k holds 149,999.*conv4-72",
+        ),
         (["student.backbone=conv5-64"], RecipeError, "unknown backbone 'conv5-64'. Did you mean 'conv4'"),
         (["student.backbone=resnet12:4"], ModelError, "cannot be quantized"),
         (["profile=tu_accel_150"], ProfileError, "Did you mean 'tu_accel_150k'"),
         (["distill.method=ce + kdd"], RecipeError, "unknown method 'kdd'. Did you mean 'kd'"),
-        (["test.query=15"], DataError, r"5-way 5-shot with 15 queries needs 5 test classes of 20 images.*--set test.query=7"),
+        (
+            ["test.query=15"],
+            DataError,
+            r"5-way 5-shot with 15 queries needs 5 test classes of 20 images.*--set test.query=7",
+        ),
         (["test.way=7"], DataError, "7 test classes"),
         (["meta.query=16"], DataError, "need 5 classes of 17 images; 0 of 8 have them; lower meta.way or meta.query"),
         (["teacher.batch_size=1000"], DataError, "128 training images are fewer than one batch of 1000"),
@@ -155,19 +169,33 @@ def test_auto_needs_a_cap() -> None:
 
 def test_the_scheme_follows_the_profile() -> None:
     signed = HardwareProfile.model_validate(
-        {"name": "x", "weights": {"bits": [2, 4], "granularity": "per_tensor", "scale": "power_of_two"}, "activations": {"relu_unsigned": False}}
+        {
+            "name": "x",
+            "weights": {"bits": [2, 4], "granularity": "per_tensor", "scale": "power_of_two"},
+            "activations": {"relu_unsigned": False},
+        }
     )
     scheme = resolve_scheme(signed, Quantize())
-    assert (scheme.weight_bits, scheme.granularity, scheme.scale, scheme.relu_unsigned) == (4, "per_tensor", "power_of_two", False)
+    assert (scheme.weight_bits, scheme.granularity, scheme.scale, scheme.relu_unsigned) == (
+        4,
+        "per_tensor",
+        "power_of_two",
+        False,
+    )
     assert resolve_scheme(signed, Quantize(scale="float")).scale == "float"
     only_wide = HardwareProfile.model_validate({"name": "x", "activations": {"bits": [16]}})
-    with pytest.raises(ProfileError, match="activations.bits"):
+    with pytest.raises(ProfileError, match=r"activations\.bits"):
         resolve_scheme(only_wide, Quantize())
 
 
 def test_stage_names_follow_the_recipe() -> None:
     assert stage_names(Recipe()) == ["teach", "scratch", "distill", "meta", "quantize"]
-    assert stage_names(load_recipe(None, ["meta.enabled=false", "baseline.enabled=false"])) == ["teach", "distill", "student", "quantize"]
+    assert stage_names(load_recipe(None, ["meta.enabled=false", "baseline.enabled=false"])) == [
+        "teach",
+        "distill",
+        "student",
+        "quantize",
+    ]
 
 
 def test_a_class_in_two_splits_is_named(tmp_path: Path, image_folder: Path) -> None:

@@ -24,7 +24,11 @@ def trained_conv4(size: int = 32) -> tuple[nn.Module, Tensor]:
 def quantized(scheme: QuantScheme, size: int = 32) -> tuple[nn.Module, nn.Module, Tensor]:
     backbone, images = trained_conv4(size)
     folded = quantize.fold_batchnorm(backbone)
-    return backbone, quantize.quantize_backbone(folded, scheme, quantize.calibrate_backbone(folded, images, scheme)).eval(), images
+    return (
+        backbone,
+        quantize.quantize_backbone(folded, scheme, quantize.calibrate_backbone(folded, images, scheme)).eval(),
+        images,
+    )
 
 
 def test_folding_batchnorm_changes_nothing_but_rounding() -> None:

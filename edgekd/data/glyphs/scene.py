@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edgekd.data.glyphs.fonts import Masks
 from edgekd.data.glyphs.layers import Floats, Pose, blobs, clip, grid, place, strokes, texture, uniform
 
-MIN_CONTRAST = 0.35  # of luma, between the character and the mean background, where full scale is 1
+MIN_CONTRAST = 0.3  # of luma, between the character and the mean background, where full scale is 1
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -51,18 +51,18 @@ def _fragments(rng: Generator, n: int, clutter: Masks) -> Floats:
     x = np.where(side == 0, -away, np.where(side == 1, away, along)).astype(np.float32)
     y = np.where(side == 2, -away, np.where(side == 3, away, along)).astype(np.float32)
     size, turn, still = uniform(rng, 0.4, 0.8, n), uniform(rng, -1, 1, n), np.zeros(n, np.float32)
-    return place(chosen, Pose(x, y, size, turn, still, still + 1), oversample=1) * _sometimes(rng, n, 0.4)
+    return place(chosen, Pose(x, y, size, turn, still, still + 1), oversample=1) * _sometimes(rng, n, 0.55)
 
 
 def _pose_of_glyph(rng: Generator, n: int) -> Pose:
-    size = uniform(rng, 0.6, 0.9, n)
+    size = uniform(rng, 0.55, 0.9, n)
     room = np.float32(1.05) - size  # a large character cannot be far from the middle
     return Pose(
         x=uniform(rng, -1, 1, n) * room,
         y=uniform(rng, -1, 1, n) * room,
         size=size,
-        turn=uniform(rng, -0.18, 0.18, n),  # about 20 degrees either way
-        shear=uniform(rng, -0.25, 0.25, n),
+        turn=uniform(rng, -0.22, 0.22, n),  # about 25 degrees either way
+        shear=uniform(rng, -0.3, 0.3, n),
         stretch=uniform(rng, 0.8, 1.25, n),
     )
 
@@ -113,7 +113,7 @@ def _blurred(scene: Floats, amount: Floats) -> Floats:
 def _noisy(rng: Generator, scene: Floats) -> Floats:
     """Add noise that is nearly Gaussian (a sum of four uniforms) and different in strength for each image."""
     bell = rng.integers(-128, 128, (4, *scene.shape), dtype=np.int8).sum(axis=0, dtype=np.int16).astype(np.float32)
-    strength = uniform(rng, 0.01, 0.06, len(scene), 1, 1, 1)
+    strength = uniform(rng, 0.01, 0.075, len(scene), 1, 1, 1)
     noisy: Floats = scene + bell * (strength / np.float32(148))  # 148 = deviation of four int8 uniforms
     return noisy
 

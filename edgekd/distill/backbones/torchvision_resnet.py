@@ -11,7 +11,7 @@ from edgekd.distill.backbones.imagenet import ImageNetInput
 from edgekd.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
-    from torchvision.models import ResNet  # type: ignore[import-untyped]
+    from torchvision.models import ResNet
 
 
 @register("resnet18")
@@ -33,7 +33,7 @@ def resnet50(request: Request) -> Backbone:
 
 
 def _build(request: Request, name: str) -> Backbone:
-    import torchvision  # type: ignore[import-untyped]
+    import torchvision
 
     request.refuse("drop")
     if request.argument not in {"", "small"}:

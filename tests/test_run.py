@@ -103,7 +103,7 @@ def test_one_process_at_a_time(run: Run) -> None:
 
 def test_a_lock_that_cannot_be_made(run: Run) -> None:
     (run.folder / "lock").mkdir()
-    with pytest.raises(StorageError, match="cannot write .*lock"), run.locked():
+    with pytest.raises(StorageError, match=r"cannot write .*lock"), run.locked():
         pass
 
 

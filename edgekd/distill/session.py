@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from edgekd.errors import UsageError
 
@@ -149,6 +150,8 @@ def open_session(
 ) -> Session:
     """Start Accelerate with bf16 where it helps (`precision` "auto"), on the device it finds or on the CPU."""
     mixed = _mixed_precision(precision, cpu=cpu or not torch.cuda.is_available())
+    # Accelerate keeps one precision and device for a process; without this a second session could not choose its own.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(mixed_precision=mixed, cpu=cpu)
     return Session(accelerator, Deadline(budget_s), reporter or Silent(), seed)
 

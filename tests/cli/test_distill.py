@@ -1,0 +1,140 @@
+"""What a user can get wrong in `distill`, `export` and `verify`: exit code 2 and one line that says what to change."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekd.cli import main
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["edgekd", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, image_folder: Path) -> Path:
+    """The images, one of them cut off half-way."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(image_folder, folder)
+    image = folder / "test" / "test_1" / "003.png"
+    image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["distil"], "Did you mean 'distill'"),
+        (["distill", "--epochs", "3"], "--epochs"),
+        (["distill", "--precision", "fp16"], "'fp16' is not one of"),
+        (["distill", "--channels", "2"], "'2' is not one of"),
+        (["distill", "--size", "big"], "'big' is not a valid integer"),
+        (["distill", "--size", "4"], "data.size"),
+        (["distill", "--seed", "x"], "'x' is not a valid integer"),
+        (["distill", "--time-budget", "5x"], "'5x' is not a duration such as 90s, 20m or 1.5h"),
+        (["distill", "--time-budget", "0s"], "'0s' is not a duration"),
+        (["distill", "--time-budget", ""], "is not a duration"),
+        (["distill", "--recipe", "absent.toml"], "no recipe at absent.toml"),
+        (["distill", "--set", "distil.epochs=3"], "unknown key 'distil'. Did you mean 'distill'"),
+        (["distill", "--set", "distill.epochs"], "is not key=value"),
+        (["distill", "--set", "distill.lr=-1"], "distill.lr"),
+        (["distill", "--profile", "tu_accel_150"], "Did you mean 'tu_accel_150k'"),
+        (["distill", "--data", "glyph"], "Did you mean 'glyphs'"),
+        (["distill", "--data", "folder:/no/such/place"], "/no/such/place"),
+        (["distill", "--recipe", "TINY", "--student", "conv5-64"], "unknown backbone 'conv5-64'. Did you mean 'conv4'"),
+        (["distill", "--recipe", "TINY", "--teacher", "resnet21"], "unknown backbone 'resnet21'"),
+        (["distill", "--recipe", "TINY", "--method", "ce + kdd"], "unknown method 'kdd'. Did you mean 'kd'"),
+        (["distill", "--recipe", "TINY", "--method", "ce +"], "method 'ce +': '' is not a term"),
+        (["distill", "--recipe", "TINY", "--student", "conv4-96"], "holds 149,999: 101,"),
+        (
+            ["distill", "--recipe", "TINY", "--teacher-weights", "absent.safetensors"],
+            "no weights at absent.safetensors",
+        ),
+        (["export", "--int8"], "no run under"),
+        (["export", "--run", "."], "is not a run folder"),
+        (["export", "--output", "model.tflite"], "--output model.tflite does not end in .onnx"),
+        (["export", "--int4"], "--int4"),
+        (["verify"], "MODEL"),
+        (["verify", "absent.onnx"], "no file at absent.onnx"),
+        (["verify", "TINY"], "is not an ONNX file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_can_be_fixed_exits_2_and_says_how(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny_recipe: Path,
+    arguments: list[str],
+    complaint: str,
+) -> None:
+    code = run(monkeypatch, *(str(tiny_recipe) if word == "TINY" else word for word in arguments))
+    error = capsys.readouterr().err
+    assert code == 2
+    assert complaint in " ".join(error.split())
+    assert "Traceback" not in error
+
+
+def test_nothing_is_left_behind_by_a_refusal(monkeypatch: pytest.MonkeyPatch, tiny_recipe: Path) -> None:
+    assert run(monkeypatch, "distill", "--recipe", str(tiny_recipe), "--student", "conv4-96") == 2
+    assert not list(Path.cwd().iterdir())
+
+
+def test_an_unfinished_run_is_not_exported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_recipe: Path
+) -> None:
+    assert run(monkeypatch, "distill", "--recipe", str(tiny_recipe), "--cpu", "--time-budget", "1s") == 0
+    assert "Stopped: " in capsys.readouterr().out
+    assert run(monkeypatch, "export", "--int8") == 2
+    assert "is not finished; `edgekd distill --run" in capsys.readouterr().err
+    assert not Path("model.onnx").exists()
+
+
+def test_a_damaged_image_is_named_and_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_recipe: Path, damaged: Path
+) -> None:
+    arguments = ("distill", "--recipe", str(tiny_recipe), "--data", f"folder:{damaged}", "--cpu")
+    assert run(monkeypatch, *arguments) == 2
+    error = capsys.readouterr().err
+    assert "test_1/003.png" in error
+    assert "--skip-bad" in error
+    assert not Path("runs").exists()
+
+
+def test_with_skip_bad_the_whole_chain_works(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_recipe: Path, damaged: Path
+) -> None:
+    data = ("--data", f"folder:{damaged}", "--skip-bad")
+    assert run(monkeypatch, "distill", "--recipe", str(tiny_recipe), "--cpu", "--no-baseline", *data) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "skipped 1 " in output
+    assert "test_1/003.png" in output
+    assert run(monkeypatch, "export", "--int8") == 0
+    protocol = ("--query", "5", "--episodes", "50")
+    assert run(monkeypatch, "verify", "model.onnx", "--skip-bad", *protocol) == 0
+    assert "data-fingerprint" in capsys.readouterr().out
+    assert run(monkeypatch, "verify", "model.onnx", *protocol) == 2
+    assert "test_1/003.png" in capsys.readouterr().err
+
+
+def test_a_process_of_its_own_prints_no_traceback() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "edgekd", "distill", "--profile", "nothing"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: unknown profile 'nothing'")
+    assert len(done.stderr.splitlines()) == 1

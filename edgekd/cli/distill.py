@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,7 @@ def command(
 
     The same command in the same folder goes on with an unfinished run and does nothing to a finished one.
     """
+    began = time.monotonic()
     from rich.console import Console
 
     from edgekd.cli import EXIT_INTERRUPTED
@@ -120,7 +122,9 @@ def command(
 
     console = Console()
     with TerminalReporter(console) as reporter:
-        session = open_session(resolved.precision, resolved.seed, time_budget, reporter, cpu=cpu)
+        # Importing torch took some of the budget already.
+        left_s = time_budget and max(time_budget - (time.monotonic() - began), 0.0)
+        session = open_session(resolved.precision, resolved.seed, left_s, reporter, cpu=cpu)
         if not session.is_main:
             console.quiet = True
         try:

@@ -92,6 +92,7 @@ class _Loop:
         self.optimizer = self._restore()
         self.saved_at = self.window_at = time.monotonic()
         self.window_images = 0
+        self.validation_s = 0.0
 
     def _restore(self) -> torch.optim.Optimizer:
         """Continue from the checkpoint where there is one; return the optimizer.
@@ -148,7 +149,9 @@ class _Loop:
         """Return the score, and remember the weights if it is the best so far."""
         if self.stage.validate is None:
             return None
+        began = time.monotonic()
         score = self.session.share(self.stage.validate() if self.session.is_main else 0.0)
+        self.validation_s = time.monotonic() - began
         if score > self.progress.best_score:
             self.progress.best_score = score
             self.progress.best = {name: value.detach().clone() for name, value in self.stage.task.state_dict().items()}
@@ -195,7 +198,7 @@ def _train(loop: _Loop) -> None:
         loop.validate()
     step_s = 0.0
     while progress.step < stage.total_steps:
-        _stop_if_due(loop, margin_s=3 * step_s + 2.0)
+        _stop_if_due(loop, margin_s=3 * step_s + loop.validation_s + 2.0)
         began = time.monotonic()
         epoch = progress.step / stage.steps_per_epoch
         lr = learning_rate(stage.schedule, epoch)
@@ -206,6 +209,7 @@ def _train(loop: _Loop) -> None:
             loop.close_window(progress.step / stage.steps_per_epoch, lr)
         if time.monotonic() - loop.saved_at > CHECKPOINT_EVERY_S or progress.step == stage.total_steps:
             loop.save()
+    _stop_if_due(loop, margin_s=5 * loop.validation_s)  # what measuring the result takes, roughly
 
 
 def _step(loop: _Loop, model: Callable[..., Loss], optimizer: torch.optim.Optimizer) -> None:

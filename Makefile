@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO   := demo
 
-.PHONY: help install demo test test-all lint types format bench clean
+.PHONY: help install demo test lint types format bench clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -25,11 +25,8 @@ demo: $(STAMP)  ## Teacher, student, INT8 file, verdict and the table, in the fo
 	cd $(DEMO) && ../$(BIN)/edgekd export --int8
 	cd $(DEMO) && ../$(BIN)/edgekd verify model.onnx
 
-test: $(STAMP)  ## Every test but the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
-
-test-all: $(STAMP)  ## Every test
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## Every test
+	$(BIN)/python -m pytest --durations 5
 
 lint: $(STAMP)  ## ruff, rules and format
 	$(BIN)/ruff check .

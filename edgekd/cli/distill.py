@@ -122,9 +122,8 @@ def command(
 
     console = Console()
     with TerminalReporter(console) as reporter:
-        # Importing torch took some of the budget already.
-        left_s = time_budget and max(time_budget - (time.monotonic() - began), 0.0)
-        session = open_session(resolved.precision, resolved.seed, left_s, reporter, cpu=cpu)
+        session = open_session(resolved.precision, resolved.seed, time_budget, reporter, cpu=cpu)
+        session.deadline.started = began  # importing torch took some of the budget already
         if not session.is_main:
             console.quiet = True
         try:

@@ -1,12 +1,14 @@
 """Print images/s of training Conv4-64 at 84x84: edgekd's loop against a plain one, in turns in one run.
 
 The plain loop is what most few-shot code does: JPEG files, a DataLoader, PIL transforms of torchvision (crop, flip,
-colour), fp32, NCHW. Usage: python tools/bench_train.py [--seconds 20] [--batch 128] [--workers 2]
+colour), fp32, NCHW. Usage: python tools/bench_train.py [--seconds 5] [--batch 128] [--workers 2]
 """
 
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -118,27 +120,45 @@ def rate(step: Step, seconds: float) -> float:
     return images / (time.perf_counter() - began)
 
 
-@click.command()
-@click.option("--seconds", default=20.0, show_default=True, help="Seconds for each loop, in four turns.")
-@click.option("--batch", default=128, show_default=True)
-@click.option("--workers", default=2, show_default=True, help="DataLoader workers of the plain loop.")
-def main(seconds: float, batch: int, workers: int) -> None:
-    """Time both loops."""
+def measure(loop: str, seconds: float, batch: int, workers: int) -> float:
+    """Return images/s of one loop in this process."""
     images = smooth_images(0)
     labels = np.arange(IMAGES, dtype=np.int64) % CLASSES
+    if loop == "edgekd":
+        return rate(edgekd_step(images, labels, batch), seconds)
     with tempfile.TemporaryDirectory() as name:
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             place = Path(name) / str(label)
             place.mkdir(exist_ok=True)
             Image.fromarray(image).save(place / f"{number}.jpg", quality=90)
-        ours, plain = edgekd_step(images, labels, batch), plain_step(Path(name), batch, workers)
-        turns = [(rate(ours, seconds / 4), rate(plain, seconds / 4)) for _ in range(4)]
+        return rate(plain_step(Path(name), batch, workers), seconds)
+
+
+def measure_apart(loop: str, seconds: float, batch: int, workers: int) -> float:
+    """Return images/s of one loop in a process of its own, so that neither inherits the other's settings."""
+    options = ["--loop", loop, "--seconds", str(seconds), "--batch", str(batch), "--workers", str(workers)]
+    done = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+@click.command()
+@click.option("--seconds", default=5.0, show_default=True, help="Seconds of each of four turns of each loop.")
+@click.option("--batch", default=128, show_default=True)
+@click.option("--workers", default=2, show_default=True, help="DataLoader workers of the plain loop.")
+@click.option("--loop", type=click.Choice(["both", "edgekd", "plain"]), default="both", show_default=True)
+def main(seconds: float, batch: int, workers: int, loop: str) -> None:
+    """Time both loops in turns, or print the images/s of one."""
+    if loop != "both":
+        print(measure(loop, seconds, batch, workers))
+        return
+    turns = [[measure_apart(name, seconds, batch, workers) for name in ("edgekd", "plain")] for _ in range(4)]
+    ours, plain = (statistics.median(column) for column in zip(*turns, strict=True))
     print(
         f"Conv4-64, {SIZE}x{SIZE}, batch {batch}, {torch.get_num_threads()} threads; plain loop with {workers} workers"
     )
-    own, other, ratio = (statistics.median(column) for column in zip(*((a, b, a / b) for a, b in turns), strict=True))
-    print(f"edgekd {own:.0f} images/s, plain {other:.0f} images/s")
-    print(f"ratio {ratio:.2f} (turns: {', '.join(f'{a / b:.2f}' for a, b in turns)})")
+    print(f"edgekd {ours:.0f} images/s, plain {plain:.0f} images/s")
+    ratios = [a / b for a, b in turns]
+    print(f"ratio {statistics.median(ratios):.2f} (turns: {', '.join(f'{ratio:.2f}' for ratio in ratios)})")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from edgekd.distill.allocator import keep_freed_memory
 from edgekd.errors import UsageError
 
 
@@ -153,6 +154,8 @@ def open_session(
     # Accelerate keeps one precision and device for a process; without this a second session could not choose its own.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(mixed_precision=mixed, cpu=cpu)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     return Session(accelerator, Deadline(budget_s), reporter or Silent(), seed)
 
 

@@ -96,7 +96,7 @@ def export_run(run: Run, path: Path, *, power_of_two: bool = False, dynamic_batc
         StorageError: the files cannot be written.
     """
     if not run.manifest.complete:
-        raise RunError(f"{run.folder} is not finished; `edgekd distill --run {run.folder}` goes on")
+        raise RunError(f"{run.folder} is not finished; to go on: {run.resume_command}")
     splits = _load_data(run)
     student = _student(run, splits, power_of_two=power_of_two)
     model = to_integer_onnx(student.network, splits.test)

@@ -30,6 +30,8 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         StorageError: the disk is full, the folder is not writable or the path cannot exist.
     """
+    if path.is_dir():
+        raise StorageError(f"cannot write {path}: it is a folder")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ class Data(_Frozen):
     spec: str = "glyphs"
     size: int | None = Field(default=None, ge=8, le=1024)
     channels: Literal[1, 3] | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
 
 class Augment(_Frozen):
@@ -130,7 +130,7 @@ class Validation(_Frozen):
     """The best epoch is the one with the highest mean of 1- and 5-shot accuracy on validation episodes."""
 
     way: int = Field(default=5, ge=2)
-    shots: tuple[int, ...] = (1, 5)
+    shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 5)
     query: int = Field(default=15, ge=1)
     episodes: int = Field(default=500, ge=2)
     every_epochs: float = Field(default=1.0, gt=0)
@@ -140,7 +140,7 @@ class Test(_Frozen):
     """How each stage is measured on novel classes at the end."""
 
     way: int = Field(default=5, ge=2)
-    shots: tuple[int, ...] = (1, 5)
+    shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 5)
     query: int = Field(default=15, ge=1)
     episodes: int = Field(default=10_000, ge=2)
     head: str = "cosine"
@@ -149,7 +149,7 @@ class Test(_Frozen):
 class Recipe(_Frozen):
     """All choices of one run."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     profile: str = "tu_accel_150k"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     data: Data = Data()

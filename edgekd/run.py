@@ -62,6 +62,11 @@ class Run:
         self.manifest = manifest
 
     @property
+    def resume_command(self) -> str:
+        """The command that goes on with this run."""
+        return f"edgekd distill --recipe {self.folder / 'recipe.toml'} --run {self.folder}"
+
+    @property
     def metrics_path(self) -> Path:
         """The file of one JSON object a line."""
         return self.folder / "metrics.jsonl"
@@ -138,9 +143,7 @@ class Run:
         """
         record = self.manifest.stages.get(stage)
         if record is None:
-            raise RunError(
-                f"{self.folder} has no finished stage '{stage}'; run `edgekd distill --run {self.folder}` to go on"
-            )
+            raise RunError(f"{self.folder} has no finished stage '{stage}'; to go on: {self.resume_command}")
         path = self.folder / record.file
         if not path.is_file() or sha256_file(path) != record.sha256:
             raise RunError(
@@ -210,7 +213,7 @@ class Run:
 
 
 def latest_run(root: Path = RUNS_FOLDER) -> Run:
-    """Return the run under `root` whose manifest changed last.
+    """Return the finished run under `root` whose manifest changed last, or the last one if none is finished.
 
     Raises:
         RunError: there is none.
@@ -218,7 +221,8 @@ def latest_run(root: Path = RUNS_FOLDER) -> Run:
     manifests = sorted(root.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
     if not manifests:
         raise RunError(f"no run under {root.absolute()}; run `edgekd distill` first, or name one with --run")
-    return Run.open(manifests[-1].parent)
+    runs = [Run.open(path.parent) for path in manifests]
+    return next((run for run in reversed(runs) if run.manifest.complete), runs[-1])
 
 
 def library_versions(*names: str) -> dict[str, str]:

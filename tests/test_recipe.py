@@ -32,6 +32,8 @@ def test_assignments_beat_the_file(tmp_path: Path) -> None:
         ("distill.epoch=3", r"unknown key in \[distill\] 'epoch'. Did you mean 'epochs'"),
         ("teacher.lr=-1", "teacher.lr: Input should be greater than 0"),
         ("meta.way=many", "meta.way"),
+        ("seed=-1", "seed: Input should be greater than or equal to 0"),
+        ("test.shots=[]", "test.shots"),
         ("meta", "is not key=value"),
         ("seed.x=1", "seed"),
     ],

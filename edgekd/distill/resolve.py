@@ -13,6 +13,7 @@ from edgekd.distill.methods import Dims, build_method
 from edgekd.distill.quantize import added_parameters, require_quantizable
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.errors import DataError, ProfileError
+from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
 from edgekd.recipe import Recipe
@@ -69,6 +70,7 @@ def require_trainable(recipe: Recipe, splits: Splits) -> None:
         DataError: a split has too few classes or images for a stage, its validation or the test protocol.
     """
     build_method(recipe.distill.method, Dims(1, 1, splits.train.n_classes), recipe.distill.options)
+    find_head(recipe.test.head)
     _require_batches(recipe, len(splits.train))
     if recipe.meta.enabled:
         episode_rows(torch.tensor(splits.train.labels), recipe.meta, recipe.seed, "meta")

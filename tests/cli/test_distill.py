@@ -100,7 +100,7 @@ def test_an_unfinished_run_is_not_exported(
     assert run(monkeypatch, "distill", "--recipe", str(tiny_recipe), "--cpu", "--time-budget", "1s") == 0
     assert "Stopped: " in capsys.readouterr().out
     assert run(monkeypatch, "export", "--int8") == 2
-    assert "is not finished; `edgekd distill --run" in capsys.readouterr().err
+    assert "is not finished; to go on: edgekd distill --recipe " in capsys.readouterr().err
     assert not Path("model.onnx").exists()
 
 

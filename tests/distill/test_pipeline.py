@@ -12,7 +12,7 @@ from edgekd.distill.pipeline import run_distillation, stage_names
 from edgekd.distill.resolve import resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session, Silent, Stopped, open_session
-from edgekd.errors import DataError, ModelError, ProfileError, RecipeError, RunError
+from edgekd.errors import DataError, ModelError, ProfileError, RecipeError, RunError, UsageError
 from edgekd.profile import HardwareProfile, load_profile
 from edgekd.recipe import Quantize, Recipe, load_recipe
 from edgekd.run import Run
@@ -142,6 +142,7 @@ def test_what_a_sum_pooling_adds_counts_against_the_cap() -> None:
             DataError,
             r"5-way 5-shot with 15 queries needs 5 test classes of 20 images.*--set test.query=7",
         ),
+        (["test.head=foo"], UsageError, "unknown head 'foo'"),
         (["test.way=7"], DataError, "7 test classes"),
         (["meta.query=16"], DataError, "need 5 classes of 17 images; 0 of 8 have them; lower meta.way or meta.query"),
         (["teacher.batch_size=1000"], DataError, "128 training images are fewer than one batch of 1000"),

@@ -13,6 +13,7 @@ from edgekd.profile import HardwareProfile
 from edgekd.verify.environment import cpu_flags, versions
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Flavour
+from edgekd.verify.results import AccumulatorRow, Certificate, EngineRow, Estimate, PlannedBuffer, SqnrRow
 from edgekd.verify.rules import Finding, Status
 
 DEPLOYED = "deployed"  # the stage of the lineage that is the file itself
@@ -64,6 +65,7 @@ class Memory(_Frozen):
     planner: str | None
     peak_node: str | None
     live_at_peak: tuple[LiveTensor, ...] = ()
+    plan: tuple[PlannedBuffer, ...] = ()
 
 
 class LayerRow(_Frozen):
@@ -103,6 +105,11 @@ class Report(_Frozen):
     findings: tuple[Finding, ...]
     accuracy: tuple[AccuracyRow, ...]
     layers: tuple[LayerRow, ...]
+    engines: tuple[EngineRow, ...] = ()
+    accumulators: tuple[AccumulatorRow, ...] = ()
+    certificate: Certificate | None = None
+    sqnr: tuple[SqnrRow, ...] = ()
+    estimates: tuple[Estimate, ...] = ()
     lineage: tuple[StageResult, ...]
     warnings: tuple[str, ...]
     environment: Environment

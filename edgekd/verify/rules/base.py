@@ -18,7 +18,8 @@ Scalar = bool | int | float | str | None
 class Finding(BaseModel):
     """What one rule says about the file, or about one node of it.
 
-    `value` is what the file has, `limit` what the target allows, `source` where that limit is stated.
+    `value` is what the file has, `limit` what the target allows, `source` where that limit is stated, `hint` what would
+    make a failure pass, where that can be computed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class Finding(BaseModel):
     value: Scalar = None
     limit: Scalar = None
     source: str | None = None
+    hint: str | None = None
 
 
 Rule = Callable[[Facts, HardwareProfile], Iterable[Finding]]

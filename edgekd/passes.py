@@ -124,6 +124,30 @@ def integer_output(model: ModelProto) -> bool:
     return True
 
 
+def own_zero_points(model: ModelProto) -> bool:
+    """Give each stored tensor a zero point of its own.
+
+    Where a CPU's u8 x s8 products saturate, onnxruntime turns weights into uint8 layer by layer, each with its own zero
+    point (`session.x64quantprecision`), and cannot start where layers share one.
+    """
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    taken: set[str] = set()
+    changed = False
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in stored or len(node.input) < 3:
+            continue
+        zero_point = node.input[2]
+        if zero_point in taken:
+            copy = TensorProto()
+            copy.CopyFrom(stored[zero_point])
+            copy.name = node.input[2] = f"{node.input[0]}.zero_point"
+            graph.initializer.append(copy)
+            changed = True
+        taken.add(node.input[2])
+    return changed
+
+
 def drop_unused_constants(model: ModelProto) -> bool:
     """Remove initializers that no node reads."""
     graph = model.graph

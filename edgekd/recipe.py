@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from edgekd.errors import RecipeError
 from edgekd.files import sha256_bytes
@@ -31,11 +31,20 @@ class Data(_Frozen):
     seed: int = Field(default=0, ge=0)
 
 
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the smallest comes first: [{bounds[1]:g}, {bounds[0]:g}]")
+    return bounds
+
+
+_Scale = Annotated[float, Field(gt=0)]
+
+
 class Augment(_Frozen):
     """Random changes of training images, drawn anew for each image; 0 or 1 switches one off."""
 
     pad_fraction: float = Field(default=0.1, ge=0, le=0.5)
-    scale_range: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
+    scale_range: Annotated[tuple[_Scale, _Scale], AfterValidator(_rising)] = (1.0, 1.0)
     flip: bool = False
     rotation_degrees: float = Field(default=0.0, ge=0, le=180)
     brightness: float = Field(default=0.2, ge=0, le=1)
@@ -167,6 +176,11 @@ class Recipe(_Frozen):
     def sha256(self) -> str:
         """SHA-256 over the canonical JSON of every key."""
         return sha256_bytes(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
+
+
+def section_of(stage: str) -> str:
+    """Return the section of a recipe that holds a stage's schedule."""
+    return {"teach": "teacher", "scratch": "distill"}.get(stage, stage)
 
 
 def load_recipe(path: Path | None, assignments: Sequence[str] = ()) -> Recipe:

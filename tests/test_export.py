@@ -23,7 +23,7 @@ from edgekd.distill.session import Silent, Stopped, open_session
 from edgekd.errors import ModelError, RunError, StorageError
 from edgekd.files import sha256_file
 from edgekd.manifest import METADATA_KEY, DataRef, Manifest, QuantScheme
-from edgekd.profile import load_profile
+from edgekd.profile import HardwareProfile, load_profile
 from edgekd.recipe import load_recipe
 from edgekd.run import Run
 from edgekd.verify.costs import costs_of
@@ -58,8 +58,8 @@ def session(
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.log_severity_level = 3
-    if int8_allowed:
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    # The first is exact on CPUs without VNNI too; onnxruntime 1.31 cannot do both.
+    options.add_session_config_entry(f"session.{'qdqisint8allowed' if int8_allowed else 'x64quantprecision'}", "1")
     if optimized:
         options.optimized_model_filepath = str(optimized)
     model = str(path) if isinstance(path, Path) else path
@@ -197,6 +197,18 @@ def test_a_float_run_exports_powers_of_two_on_demand(finished: Run, tmp_path: Pa
     assert done.manifest.base_mean != finished.manifest.base_mean
     exponents = np.log2(scales(onnx.load(done.path)))
     assert np.array_equal(exponents, np.rint(exponents))
+
+
+def test_power_of_two_scales_that_add_too_much_are_refused(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tight = HardwareProfile.model_validate({"name": "tight", "params": {"max": 1_984}})  # conv4-8 has 1,976
+    monkeypatch.setattr(export, "load_profile", lambda _: tight)
+    monkeypatch.setattr(quantize, "added_parameters", lambda *_: 9)
+    message = r"--pot: conv4-8 has 1,976 .* adds 9; tight holds 1,984: 1 too many; .*`edgekd distill --pot`"
+    with pytest.raises(ModelError, match=message):
+        export.export_run(finished, tmp_path / "pot.onnx", power_of_two=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_batch_is_as_good_as_single_images(finished: Run, tmp_path: Path, pixels: NDArray[np.int8]) -> None:

@@ -165,6 +165,23 @@ def set_dynamic_batch(model: ModelProto, symbol: str = "batch") -> None:
     del model.graph.value_info[:]
 
 
+def integer_activations(model: ModelProto) -> list[str]:
+    """Return the tensors in which activations first become integers, behind a Relu that follows, in the graph's order.
+
+    The quantizers of the graph's input are left out.
+    """
+    graph = model.graph
+    relus = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
+    from_input = {graph.input[0].name}
+    names = []
+    for node in graph.node:
+        if node.input[0] in from_input and node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+            from_input.add(node.output[0])
+        elif node.op_type == "QuantizeLinear":
+            names.append(relus.get(node.output[0], node.output[0]))
+    return names
+
+
 def tensor_scale(model: ModelProto, name: str) -> float:
     """Return the scale of an integer tensor: of the DequantizeLinear that reads it or the QuantizeLinear behind it.
 

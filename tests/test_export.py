@@ -12,14 +12,17 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from edgekd import export, passes
 from edgekd.data import ImageSet, load_split
 from edgekd.data.preprocess import to_int8
 from edgekd.distill import quantize
 from edgekd.distill.backbones import build_backbone, deployed_parameters
+from edgekd.distill.embed import embed as embed_float
 from edgekd.distill.pipeline import run_distillation
 from edgekd.distill.session import Silent, Stopped, open_session
+from edgekd.distill.stages import float_student_of
 from edgekd.errors import ModelError, RunError, StorageError
 from edgekd.files import sha256_file
 from edgekd.manifest import METADATA_KEY, DataRef, Manifest, QuantScheme
@@ -137,6 +140,29 @@ def test_the_manifest_is_complete(exported: export.Exported, finished: Run) -> N
     assert len(manifest.base_mean) == 8
     assert manifest.golden_sha256 == sha256_file(exported.golden)
     assert {"torch", "brevitas", "onnx", "python"} <= manifest.versions.keys()
+
+
+def test_golden_vectors_hold_the_float_student_beside_each_integer_tensor(
+    exported: export.Exported, finished: Run
+) -> None:
+    model = onnx.load(exported.path)
+    tensors = ["quantizelinear2.out", "quantizelinear3.out", "quantizelinear4.out", "quantizelinear5.out"]
+    with np.load(exported.golden, allow_pickle=False) as golden:
+        floats = {name.partition("/")[2]: golden[name] for name in golden.files if name.startswith("float/")}
+        pixels = golden["pixels"][: export.GOLDEN_FLOAT_IMAGES]
+    assert list(floats) == [*tensors, "quantizelinear6.out"]
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.UINT8, None) for name in floats)
+    integers = session(model.SerializeToString(), level="ORT_DISABLE_ALL").run(list(floats), {"pixels": pixels[:1]})
+    for name, found in zip(floats, integers, strict=True):
+        real = found.astype(np.float64) * passes.tensor_scale(model, name)
+        noise = np.square(real - floats[name][:1]).mean()
+        assert np.square(floats[name][:1].astype(np.float64)).mean() > 30 * noise  # 15 dB: the same activation
+    student = float_student_of(finished, 3)
+    assert np.allclose(
+        floats["quantizelinear6.out"][:, :, 0, 0],
+        embed_float(student, np.moveaxis(pixels, 1, -1).astype(np.int16) + 128),
+        atol=1e-2,
+    )
 
 
 @pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"])

@@ -74,9 +74,14 @@ class Schedule(_Frozen):
 
 
 class Teacher(Schedule):
-    """The network that teaches; with `weights` (a safetensors file) it is loaded instead of trained."""
+    """The network that teaches; with `weights` (a safetensors file) it is loaded instead of trained.
 
-    epochs: float = Field(default=8, ge=0, le=100_000)
+    The long warm-up leads a residual network sooner off the plateau that it begins on.
+    """
+
+    epochs: float = Field(default=7, ge=0, le=100_000)
+    lr: float = Field(default=2.5e-3, gt=0)
+    warmup_epochs: float = Field(default=2.5, ge=0)
     backbone: str = "resnet12:24"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     weights: Path | None = None
@@ -97,7 +102,7 @@ class Baseline(_Frozen):
 class Distill(Schedule):
     """`method` is a weighted sum of terms (`edgekd.distill.methods`); `options` are theirs, by name."""
 
-    epochs: float = Field(default=14, ge=0, le=100_000)
+    epochs: float = Field(default=8, ge=0, le=100_000)
     method: str = DEFAULT_METHOD
     options: dict[str, dict[str, float]] = Field(default_factory=dict)
 
@@ -111,7 +116,7 @@ class Meta(Schedule):
     enabled: bool = True
     epochs: float = Field(default=1, ge=0)
     batch_size: int = Field(default=4, ge=1)
-    batches_per_epoch: int = Field(default=50, ge=1)
+    batches_per_epoch: int = Field(default=25, ge=1)
     lr: float = Field(default=1e-4, gt=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
     way: int = Field(default=5, ge=2)
@@ -127,7 +132,7 @@ class Quantize(Schedule):
     """
 
     method: Literal["qat", "ptq"] = "qat"
-    epochs: float = Field(default=1, ge=0)
+    epochs: float = Field(default=0.5, ge=0)
     lr: float = Field(default=3e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_epochs: float = Field(default=0.0, ge=0)

@@ -1,8 +1,9 @@
 """Whether buffers fit an arena of a given size: a search that places them from the bottom up.
 
 In some smallest packing no buffer can be pushed down, so each lies on the ground or on another that is live with it.
-Placed by rising offset, each therefore lies on the skyline of those before it. The search tries the buffers in such
-orders, and gives up a branch as soon as some step has no room left for what it still has to hold. All is deterministic.
+Take the buffer that could lie lowest: either it lies there, or on one not yet placed, and so at least as high as
+the lowest of these could end. The search decides this for one buffer after another, and gives up a branch as soon as
+some step has no room left for what it still has to hold. All is deterministic.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-NODES = 6_000  # placements tried in all attempts together: about 0.2 s for 100 buffers
 _NODES_A_BUFFER = 4  # of one attempt, before another order of preference does better
+_NOWHERE = 1 << 62
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """Offsets (n,) that fit, or None; without offsets, `proved` says that there are none. `nodes` counts placements."""
+    """Offsets (n,) that fit, or None; without offsets, `proved` says that there are none. `nodes` counts decisions."""
 
     offsets: Ints | None
     nodes: int
@@ -51,8 +52,15 @@ class Packing:
         load: Ints = self.live.T @ self.sizes
         return load
 
+    @cached_property
+    def near(self) -> Flags:
+        """Which buffers are ever live together (n, n); none is with itself."""
+        near: Flags = (self.live.astype(np.int32) @ self.live.T.astype(np.int32)) > 0
+        np.fill_diagonal(near, val=False)
+        return near
+
     def fit(self, arena: int, nodes: int, seed: int = 0) -> Attempt:
-        """Search for offsets in an arena of that size, with at most so many placements."""
+        """Search for offsets in an arena of that size, with at most so many decisions."""
         spent, rng, noise = 0, random.Random(seed), 0.0  # noqa: S311 - a search, not a secret
         while spent < nodes:
             most = min(nodes - spent, _NODES_A_BUFFER * len(self.sizes))
@@ -74,20 +82,18 @@ class Packing:
         return rank
 
 
-@dataclass
-class _Level:
-    """A partial packing, and the buffers to try next, the lowest first; `turn` counts those tried."""
+@dataclass(frozen=True, eq=False)
+class _State:
+    """What is decided so far."""
 
-    skyline: Ints  # (steps,)
-    waiting: Ints  # (steps,): what is not yet placed, added up
+    skyline: Ints  # (steps,): nothing that waits lies below it
+    waiting: Ints  # (steps,): the sizes not yet placed, added up
     placed: Ints  # (n,): offsets, -1 where not placed
-    bases: Ints  # (n,): where each would lie
-    order: Ints
-    turn: int = 0
+    floors: Ints  # (n,): at least so high each must lie
 
 
 class _Search:
-    """One depth-first search; a level of the stack is one buffer placed."""
+    """One depth-first search in an arena of a given size; of equals the first in `rank` is decided first."""
 
     def __init__(self, packing: Packing, arena: int, rank: Ints) -> None:
         self.packing = packing
@@ -95,46 +101,47 @@ class _Search:
         self.rank = rank
 
     def run(self, most_nodes: int) -> Attempt:
-        """Place buffers until all are, all orders are tried, or `most_nodes` are spent."""
-        ground = np.zeros(len(self.packing.load), np.int64)
-        placed = np.full(len(self.packing.sizes), -1, np.int64)
-        stack = [self._level(ground, self.packing.load, placed)]
+        """Decide until all are placed, nothing is left to decide, or `most_nodes` are spent."""
+        count, steps = self.packing.live.shape
+        start = np.zeros(count, np.int64)
+        stack = [_State(np.zeros(steps, np.int64), self.packing.load, start - 1, start)]
         nodes = 0
         while stack:
             if nodes == most_nodes:
                 return Attempt(None, nodes)
             nodes += 1
-            level = self._next(stack)
-            if level is None:
-                continue
-            if not len(level.order):
-                return Attempt(level.placed, nodes)
-            stack.append(level)
+            state = stack.pop()
+            if (state.placed >= 0).all():
+                return Attempt(state.placed, nodes)
+            stack += self._decide(state)
         return Attempt(None, nodes, proved=True)
 
-    def _level(self, skyline: Ints, waiting: Ints, placed: Ints) -> _Level:
-        bases = np.where(self.packing.live, skyline, 0).max(axis=1, initial=0)
-        unplaced = np.flatnonzero(placed < 0)
-        order = unplaced[np.lexsort((self.rank[unplaced], bases[unplaced]))]
-        return _Level(skyline, waiting, placed, bases, order)
+    def _decide(self, state: _State) -> list[_State]:
+        """The lowest buffer left out of its place, and put there; nothing where some step or buffer has no room."""
+        unplaced = state.placed < 0
+        bases = self._bases(state, unplaced, state.skyline)
+        lowest = np.where(self.packing.live, bases[:, None], _NOWHERE).min(axis=0)
+        skyline = np.where(lowest < _NOWHERE, np.maximum(state.skyline, lowest), state.skyline)
+        bases = self._bases(state, unplaced, skyline)
+        full = (skyline + state.waiting > self.arena).any()
+        if full or (bases[unplaced] + self.packing.sizes[unplaced] > self.arena).any():
+            return []
+        chosen = int(np.lexsort((self.rank, bases))[0])
+        put = self._put(state, skyline, chosen, int(bases[chosen]))
+        others = self.packing.near[chosen] & unplaced
+        if not others.any():
+            return [put]
+        floors = state.floors.copy()
+        floors[chosen] = (bases + self.packing.sizes)[others].min()
+        return [_State(skyline, state.waiting, state.placed, floors), put]
 
-    def _next(self, stack: list[_Level]) -> _Level | None:
-        """Place the next buffer of the top level; None where it does not fit, and no level where none does."""
-        level = stack[-1]
-        chosen = level.order[level.turn]
-        base, size, live = level.bases[chosen], self.packing.sizes[chosen], self.packing.live[chosen]
-        needed = self.packing.live[level.order].any(axis=0)
-        skyline = np.where(needed, np.maximum(level.skyline, base), level.skyline)  # the others come no lower
-        if (skyline + level.waiting > self.arena).any():
-            stack.pop()  # those that would come after it lie higher still
-            return None
-        level.turn += 1
-        if level.turn == len(level.order):
-            stack.pop()
-        skyline[live] = base + size
-        waiting = level.waiting - size * live
-        if (skyline + waiting > self.arena).any():
-            return None
-        placed = level.placed.copy()
+    def _bases(self, state: _State, unplaced: Flags, skyline: Ints) -> Ints:
+        """How low each buffer could lie (n,)."""
+        bases = np.maximum(np.where(self.packing.live, skyline, 0).max(axis=1), state.floors)
+        return np.where(unplaced, bases, _NOWHERE)
+
+    def _put(self, state: _State, skyline: Ints, chosen: int, base: int) -> _State:
+        live, size = self.packing.live[chosen], self.packing.sizes[chosen]
+        placed = state.placed.copy()
         placed[chosen] = base
-        return self._level(skyline, waiting, placed)
+        return _State(np.where(live, base + size, skyline), state.waiting - size * live, placed, state.floors)

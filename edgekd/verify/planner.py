@@ -13,11 +13,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgekd.verify.packing import NODES, Packing
+from edgekd.verify.packing import Packing
 
-MOST_SEARCHED = 400  # buffers; each placement of the search looks at all of them
+MOST_SEARCHED = 400  # buffers; each decision of the search looks at all of them
+NODES = 4_000  # decisions of a search, with fewer for more buffers: half a second at most
 MOST_NEIGHBOURS = 200_000  # pairs of buffers live together, up to which every greedy order is tried
-MOST_BYTES = 1 << 62  # of all buffers together, which the search adds up in 64 bits
+MOST_BYTES = 1 << 60  # of all buffers together, which the search adds up in 64 bits
 
 Order = Sequence[int]
 Offsets = tuple[int, ...]
@@ -107,9 +108,10 @@ def _search(buffers: Sequence[Buffer], sizes: Sequence[int], offsets: Offsets, b
     The lower bound is tried first; then the sizes between what is ruled out and what is reached are halved.
     """
     packing = Packing.of(sizes, [(item.first_step, item.last_step) for item in buffers])
-    nodes, proved, least, target = NODES, bound, bound, bound
+    budget = min(NODES, NODES * 60 // len(buffers))
+    nodes, proved, least, target = budget, bound, bound, bound
     while least < _peak(offsets, sizes) and nodes > 0:
-        attempt = packing.fit(target, min(nodes, NODES // 2))
+        attempt = packing.fit(target, min(nodes, budget // 2))
         nodes -= attempt.nodes
         if attempt.offsets is not None:
             offsets = tuple(attempt.offsets.tolist())

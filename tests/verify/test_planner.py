@@ -26,13 +26,14 @@ def buffer_sets(draw: st.DrawFn, most: int = 14) -> list[Buffer]:
 def random_buffers(count: int, seed: int, kind: str) -> list[Buffer]:
     """Lifetimes like those of a network with skips, spread at random, or crowded into twenty steps."""
     rng = random.Random(f"{seed} {kind}")
-    births = {"skips": lambda at: at, "spread": lambda _: rng.randrange(count), "crowded": lambda _: rng.randrange(12)}
-    lengths = {
-        "skips": lambda: 1 + rng.choice([0, 0, 0, 1, 2, 5, 9]),
-        "spread": lambda: rng.randrange(1, max(2, count // 3)),
-        "crowded": lambda: rng.randrange(8),
-    }
-    made = [(births[kind](at), lengths[kind](), 16 * rng.randint(1, 512)) for at in range(count)]
+
+    def span(at: int) -> tuple[int, int]:
+        if kind == "skips":
+            return at, 1 + rng.choice([0, 0, 0, 1, 2, 5, 9])
+        births, longest = (count, count // 3) if kind == "spread" else (12, 8)
+        return rng.randrange(births), rng.randrange(1, max(2, longest))
+
+    made = [(*span(at), 16 * rng.randint(1, 512)) for at in range(count)]
     return [Buffer(f"t{at}", (), size, first, first + length) for at, (first, length, size) in enumerate(made)]
 
 

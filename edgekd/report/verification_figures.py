@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WIDTH = 8.4  # inches
 MOST_TENSORS = 300  # drawn of a plan, the largest
 MOST_LAYERS = 60
+KIB = 1024
 _LABELLED = 0.05  # of the arena: lower rectangles carry no name
 
 
@@ -34,11 +35,11 @@ def memory_plan(report: Report, prefix: str = "") -> str | None:
         axes = figure.subplots()
         for item in shown:
             _rectangle(axes, item, memory)
-        axes.axhline(memory.lower_bound_bytes or 0, color=INK, linewidth=1.0, linestyle="--")
+        axes.axhline((memory.lower_bound_bytes or 0) / KIB, color=INK, linewidth=1.0, linestyle="--")
         axes.set_xlim(-0.5, max(item.last_step for item in shown) + 0.5)
-        axes.set_ylim(0, 1.08 * (memory.peak_activation_bytes or 1))
+        axes.set_ylim(0, 1.08 * (memory.peak_activation_bytes or 1) / KIB)
+        axes.set_ylabel("offset, KiB")
         _step_axis(axes, memory.steps)
-        _byte_axis(axes)
 
     return draw(WIDTH, 4.2, plot, f"{prefix}Memory plan")
 
@@ -48,9 +49,9 @@ def _rectangle(axes: Axes, item: PlannedBuffer, memory: Memory) -> None:
     width = item.last_step - item.first_step + 1
     axes.bar(
         item.first_step - 0.5,
-        item.bytes,
+        item.bytes / KIB,
         width,
-        bottom=item.offset,
+        bottom=item.offset / KIB,
         align="edge",
         color=PALETTE[1] if live else PALETTE[0],
         alpha=0.85 if live else 0.45,
@@ -58,7 +59,7 @@ def _rectangle(axes: Axes, item: PlannedBuffer, memory: Memory) -> None:
         linewidth=0.6,
     )
     if item.bytes > _LABELLED * (memory.peak_activation_bytes or 1):
-        place = (item.first_step - 0.5 + width / 2, item.offset + item.bytes / 2)
+        place = (item.first_step - 0.5 + width / 2, (item.offset + item.bytes / 2) / KIB)
         axes.annotate(_short(item.tensor), place, ha="center", va="center", fontsize=7)
 
 
@@ -141,15 +142,6 @@ def _step_axis(axes: Axes, steps: Sequence[str]) -> None:
         axes.set_xticks(range(len(steps)), [_short(name, 16) for name in steps], rotation=45, ha="right", fontsize=8)
     else:
         axes.set_xlabel("step")
-
-
-def _byte_axis(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(_kib)
-    axes.set_ylabel("offset, KiB")
-
-
-def _kib(size_bytes: float, _position: int | None = None) -> str:
-    return f"{size_bytes / 1024:,.4g}"
 
 
 def _engineering(value: float, _position: int | None = None) -> str:

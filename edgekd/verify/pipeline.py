@@ -11,9 +11,9 @@ from edgekd.errors import EdgekdError, ModelError, ProfileError, StorageError, U
 from edgekd.manifest import Manifest
 from edgekd.profile import HardwareProfile, load_profile, profile_names
 from edgekd.verify.accuracy import Measured, Notify, Options, measure
-from edgekd.verify.facts import facts_of
+from edgekd.verify.facts import Facts, facts_of
 from edgekd.verify.reading import read_graph
-from edgekd.verify.report import Report, Timings, Unverified, report_of, shown_path
+from edgekd.verify.report import Computed, Report, Timings, Unverified, report_of, shown_path
 from edgekd.verify.request import Request
 from edgekd.verify.requirements import Requirement, complete, judged
 from edgekd.verify.rules import check_all
@@ -54,6 +54,7 @@ def verify(
         hardware,
         findings + measured.findings,
         measured=measured,
+        computed=_computed(facts, hardware),
         warnings=(*_profile_warnings(facts.manifest, profile, hardware), *measured.warnings),
         timings=Timings(static_s=round(static_s, 4), accuracy_s=None if accuracy_s is None else round(accuracy_s, 4)),
     )
@@ -114,6 +115,11 @@ def _options(options: Options | Request | None, require: Sequence[Requirement], 
     request = complete(options or Request(), require)
     request.check()
     return request.options(manifest)
+
+
+def _computed(_facts: Facts, _hardware: HardwareProfile) -> Computed:
+    """What can be said without running the file."""
+    return Computed()
 
 
 def _profile(manifest: Manifest | None, profile: str | HardwareProfile | None) -> HardwareProfile:

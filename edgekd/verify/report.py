@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from edgekd.verify.results import AccumulatorRow, Certificate, EngineRow, Estima
 from edgekd.verify.rules import Finding, Status
 
 DEPLOYED = "deployed"  # the stage of the lineage that is the file itself
-MEASURED = ("engines", "accumulators", "certificate", "sqnr")  # rows that running the file adds to its report
+MEASURED = ("engines", "accumulators", "certificate", "sqnr")  # what running the file adds, or makes more exact
 
 
 class _Frozen(BaseModel):
@@ -167,13 +168,22 @@ def verdict_of(findings: Iterable[Finding]) -> Status:
     return "fail" if "fail" in statuses else "unknown" if "unknown" in statuses else "pass"
 
 
+@dataclass(frozen=True)
+class Computed:
+    """What follows from a file and a profile without running it."""
+
+    accumulators: tuple[AccumulatorRow, ...] = ()
+    certificate: Certificate | None = None
+    estimates: tuple[Estimate, ...] = ()
+
+
 def report_of(
     facts: Facts,
     profile: HardwareProfile,
     findings: tuple[Finding, ...],
     *,
     measured: Measured,
-    estimates: tuple[Estimate, ...] = (),
+    computed: Computed,
     warnings: tuple[str, ...],
     timings: Timings,
 ) -> Report:
@@ -188,12 +198,11 @@ def report_of(
         findings=findings,
         accuracy=measured.rows,
         layers=tuple(LayerRow.model_validate(vars(cost)) for cost in facts.costs.layers),
-        estimates=estimates,
         lineage=_lineage(facts, measured.rows),
         warnings=warnings,
         environment=Environment(edgekd=__version__, versions=versions(), cpu_flags=cpu_flags()),
         timings=timings,
-        **{name: getattr(measured, name) for name in MEASURED if hasattr(measured, name)},
+        **(vars(computed) | {name: rows for name in MEASURED if (rows := getattr(measured, name, None))}),
     )
 
 

@@ -87,8 +87,6 @@ def _try_target(path: Path) -> None:
             pass
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    except ValueError as error:  # a null character
-        raise StorageError(f"cannot write {path}: {error}") from error
 
 
 def write_outputs(entries: Entries, targets: Targets, *, many: bool, strict: bool) -> None:

@@ -36,7 +36,7 @@ def verification_page(entries: Entries) -> str:
 
     reports = [entry for entry in entries if isinstance(entry, Report)]
     failed = [entry for entry in entries if not isinstance(entry, Report)]
-    many = len(entries) > 1
+    many = len(entries) > 1 or bool(failed)
     sections = [_section(report, f"{number}-" if many else "") for number, report in enumerate(reports, 1)]
     return render(
         _TEMPLATE,
@@ -44,6 +44,8 @@ def verification_page(entries: Entries) -> str:
         many=many,
         sections=sections,
         failed=failed,
+        most_tensors=figures.MOST_TENSORS,
+        most_layers=figures.MOST_LAYERS,
         certificate_line=certificate_line,
         estimate_line=estimate_line,
         live_set=live_set,

@@ -120,9 +120,7 @@ def complete(request: Request, requirements: Iterable[Requirement]) -> Request:
         for key in PROTOCOL_FILTERS:
             wanted, asked = item.filters.get(key), getattr(request, key)
             if wanted is not None and asked not in {None, wanted}:
-                raise UsageError(
-                    f"--require '{item.text}' is of {key} {wanted}, but {key} {asked} is measured in this run"
-                )
+                raise UsageError(f"--require '{item.text}' is of {key} {wanted}, but this run measures {key} {asked}")
             request = request if wanted is None else _with(request, key, wanted)
         request = _with(request, "more_shots", (*request.more_shots, *_value(item, "shot")))
         kind, _, requant = str(item.filters.get("engine", "")).partition(":")

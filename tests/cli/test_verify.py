@@ -162,6 +162,51 @@ def test_the_table_from_teacher_to_deployed_file(exported: Path) -> None:
     assert lines[-1].startswith("verdict: ")
 
 
+def lines_of(result: Result) -> str:
+    return " ".join(result.stdout.split())
+
+
+def measured(result: Result) -> list[tuple[int, int, int, str]]:
+    return [(row["way"], row["shot"], row["query"], row["head"]) for row in json.loads(result.stdout)["accuracy"]]
+
+
+def test_the_protocol_follows_the_lineage_of_the_file(exported: Path) -> None:
+    assert measured(run(exported, "--episodes", 40, "--json", "-")) == [(2, 1, 2, "cosine"), (2, 3, 2, "cosine")]
+    other = ("--shot", 2, "--query", 1, "--head", "euclid", "--episodes", 40)
+    assert measured(run(exported, *other, "--json", "-")) == [(2, 2, 1, "euclid")]
+
+
+def test_headings_show_the_queries_where_they_differ(exported: Path) -> None:
+    assert "2 queries" not in run(exported, "--episodes", 40).stdout
+    output = run(exported, "--episodes", 40, "--query", 1).stdout
+    assert "1 queries" in output
+    assert "2 queries" in output
+
+
+def test_the_shot_that_a_requirement_is_of_is_measured(exported: Path) -> None:
+    arguments = (exported, "--episodes", 40, "--require", "accuracy[2w2s] >= 0.9", "--json", "-")
+    report = json.loads(run(*arguments).stdout)
+    assert [row["shot"] for row in report["accuracy"]] == [1, 3, 2]
+    (found,) = [finding for finding in report["findings"] if finding["rule"] == "require"]
+    assert (found["status"], found["value"]) == ("pass", 1.0)
+    failed = run(exported, "--episodes", 40, "--require", "accuracy_low[2w1s] > 1")
+    assert failed.exit_code == 1
+    assert "accuracy_low[2w1s] is 1.0000 = 1.0000 - 0.0000 (onnxruntime)" in lines_of(failed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--query", "6"], r"needs 7 images in each class; class 'test10' of '.*test' has 6: --query 5 would do"),
+        (["--shot", "9", "--query", "1"], "fewer --shot would do, at most 5 with --query 1"),
+        (["--way", "3"], "needs 3 classes, '.*test' has 2: --way 2 would do"),
+    ],
+)
+def test_too_few_images_name_the_class_and_the_option(exported: Path, arguments: list[str], complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint):
+        run(exported, *arguments)
+
+
 def test_what_was_measured_on_other_images_is_not_compared(exported: Path, images: str) -> None:
     folder = Path(images.partition(":")[2]) / "test" / "test10"
     Image.new("L", (8, 8), 99).save(folder / "0.png")

@@ -60,9 +60,9 @@ def report() -> Report:
 
 
 def printed(report: Report, width: int = 120) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, highlight=False)
-    print_report(console, report)
-    return str(console.file.getvalue()).splitlines()  # type: ignore[attr-defined] - it is the StringIO
+    stream = io.StringIO()
+    print_report(Console(file=stream, width=width, highlight=False), report)
+    return stream.getvalue().splitlines()
 
 
 def test_failures_come_first_with_their_hint_on_a_line_of_its_own(report: Report) -> None:
@@ -100,9 +100,10 @@ def test_one_engine_needs_no_table(report: Report) -> None:
 
 
 def test_the_summary_of_several_files(report: Report) -> None:
-    console = Console(file=io.StringIO(), width=60, highlight=False)
-    print_summary(console, [report, Unverified(path="[b]bad.onnx", error="is empty")])
-    text = str(console.file.getvalue())  # type: ignore[attr-defined] - it is the StringIO
+    stream = io.StringIO()
+    entries = [report, Unverified(path="[b]bad.onnx", error="is empty")]
+    print_summary(Console(file=stream, width=60, highlight=False), entries)
+    text = stream.getvalue()
     assert "is empty" in text
     assert "[b]bad" in text.replace("\n", "")
     assert text.splitlines()[-1] == "verdict: fail (2 files)"
@@ -110,8 +111,7 @@ def test_the_summary_of_several_files(report: Report) -> None:
 
 def test_progress_is_shown_on_a_terminal_only() -> None:
     for terminal in (True, False):
-        console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
-        with watching(console, "verifying m.onnx"):
+        stream = io.StringIO()
+        with watching(Console(file=stream, force_terminal=terminal, width=80), "verifying m.onnx"):
             pass
-        text = str(console.file.getvalue())  # type: ignore[attr-defined] - it is the StringIO
-        assert ("verifying m.onnx" in text) == terminal
+        assert ("verifying m.onnx" in stream.getvalue()) == terminal

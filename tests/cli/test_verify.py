@@ -176,7 +176,8 @@ def test_the_protocol_follows_the_lineage_of_the_file(exported: Path) -> None:
     assert measured(run(exported, *other, "--json", "-")) == [(2, 2, 1, "euclid")]
 
 
-def test_headings_show_the_queries_where_they_differ(exported: Path) -> None:
+def test_headings_show_the_queries_where_they_differ(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert "2 queries" not in run(exported, "--episodes", 40).stdout
     output = run(exported, "--episodes", 40, "--query", 1).stdout
     assert "1 queries" in output

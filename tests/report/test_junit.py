@@ -37,8 +37,8 @@ def test_unknown_is_skipped_and_a_failure_under_strict(make_report: Make) -> Non
 
 def test_several_findings_of_a_rule_are_one_case(make_report: Make) -> None:
     findings = tuple(
-        Finding(rule="operators", status=status, message=f"node {number}", node=f"n{number}")
-        for number, status in enumerate(("pass", "fail", "fail", "unknown"))
+        Finding.model_validate({"rule": "operators", "status": status, "message": f"node {at}", "node": f"n{at}"})
+        for at, status in enumerate(("pass", "fail", "fail", "unknown"))
     )
     (case,) = suite(junit_xml([make_report(findings=findings)])).iter("testcase")
     failure = case.find("failure")

@@ -101,7 +101,7 @@ def test_one_engine_needs_no_table(report: Report) -> None:
 
 def test_the_summary_of_several_files(report: Report) -> None:
     stream = io.StringIO()
-    entries = [report, Unverified(path="[b]bad.onnx", error="is empty")]
+    entries: list[Report | Unverified] = [report, Unverified(path="[b]bad.onnx", error="is empty")]
     print_summary(Console(file=stream, width=60, highlight=False), entries)
     text = stream.getvalue()
     assert "is empty" in text

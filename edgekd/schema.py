@@ -18,8 +18,9 @@ def explain(model: type[BaseModel], error: ValidationError, what: str) -> str:
 
 def _clause(model: type[BaseModel], where: tuple[int | str, ...], kind: str, message: str) -> str:
     path = ".".join(str(part) for part in where)
+    message = message.removeprefix("Value error, ")
     if kind != "extra_forbidden":
-        return f"{path}: {message}"
+        return f"{path}: {message}" if path else message
     *parents, key = where
     owner = _descend(model, parents)
     place = ".".join(str(part) for part in parents)

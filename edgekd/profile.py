@@ -134,7 +134,9 @@ class HardwareProfile(Section):
     def unknown(self) -> list[str]:
         """Return the dotted keys outside `ops` and `memory.regions` that the profile leaves unknown."""
         stated = [key for key, _ in self.known()]
-        wanted = sorted(key for key in _leaf_keys(type(self)) if not any(f"{own}.".startswith(f"{key}.") for own in stated))
+        wanted = sorted(
+            key for key in _leaf_keys(type(self)) if not any(f"{own}.".startswith(f"{key}.") for own in stated)
+        )
         caps = {name for name in ("params", "layers") if getattr(self, name).unlimited}
         return [key for key in wanted if key.partition(".")[0] not in caps]
 

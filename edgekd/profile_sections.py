@@ -99,7 +99,7 @@ class Region(Section):
     @model_validator(mode="after")
     def _banks_for_channels(self) -> Self:
         if self.placement == "channels" and not (self.banks and self.bank_bytes):
-            raise ValueError('placement = "channels" needs \'banks\' and \'bank_bytes\'')
+            raise ValueError("placement = \"channels\" needs 'banks' and 'bank_bytes'")
         return self
 
     @property

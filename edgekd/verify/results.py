@@ -70,6 +70,24 @@ class Estimate(Row):
     source: str = ""
 
 
+class WeightRow(Row):
+    """The stored weights, or the biases, of one bit-width; `bytes` as packed as their width allows."""
+
+    kind: Literal["weights", "biases"]
+    bits: int
+    elements: int
+    bytes: int
+
+
+class RegionRow(Row):
+    """How much of a memory for weights or biases the network takes, in bytes."""
+
+    region: str
+    role: str
+    bytes: int
+    used_bytes: int
+
+
 class PlannedBuffer(Row):
     """Where a tensor lies in the planned arena, from `first_step` to `last_step`, both included."""
 

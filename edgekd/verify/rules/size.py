@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from edgekd.profile import Cap, HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules.base import Finding, Status, rule, unsaid
+from edgekd.verify.rules.hints import widest
 
 _NOUNS = {"params": "parameters", "layers": "layers"}
 
@@ -15,7 +16,9 @@ _NOUNS = {"params": "parameters", "layers": "layers"}
 def parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more parameters than the target holds."""
     hidden = [node.name for node in facts.graph.nodes if node.has_subgraph]
-    yield _judge(profile, "params", profile.params, facts.costs.parameters, hidden=hidden)
+    found, cap = _judge(profile, "params", profile.params, facts.costs.parameters, hidden=hidden), profile.params.max
+    narrower = widest(facts, lambda parameters: parameters <= cap) if found.status == "fail" and cap else None
+    yield found.model_copy(update={"hint": narrower})
 
 
 @rule("layers")

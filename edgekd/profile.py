@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from edgekd.errors import ProfileError, unknown
 from edgekd.files import sha256_bytes
+from edgekd.profile_operator import Operator, known_operators
 from edgekd.profile_sections import (
     Activations,
     Biases,
@@ -21,14 +22,12 @@ from edgekd.profile_sections import (
     Compute,
     Figure,
     Memory,
-    Operator,
     Region,
     Requant,
     Section,
     Shapes,
     Source,
     Weights,
-    known_operators,
 )
 from edgekd.profile_toml import Tree, locate, profile_names, read_extended, write_toml
 from edgekd.schema import explain, nested_model
@@ -44,7 +43,8 @@ class HardwareProfile(Section):
     name: str = Field(min_length=1)
     description: str = ""
     vendor: str = ""
-    extends: str | None = None  # gone once the profile is read: what it extends is merged in
+    extends: str | None = None
+    """Another profile; gone once this one is read, because what it extends is merged in."""
     sources: tuple[Source, ...] = ()
     params: Cap = Cap()
     memory: Memory = Memory()
@@ -53,8 +53,11 @@ class HardwareProfile(Section):
     activations: Activations = Activations()
     requant: Requant = Requant()
     accumulator_bits: int | None = Field(default=None, gt=0)
+    """Width of the sums."""
     accumulator_overflow: Literal["wrap", "saturate"] | None = None
-    layers: Cap = Cap()  # operators that carry weights: Conv, Gemm, MatMul
+    """What a sum does that is too large."""
+    layers: Cap = Cap()
+    """Operators that carry weights: Conv, Gemm, MatMul."""
     shapes: Shapes = Shapes()
     compute: Compute = Compute()
     ops: tuple[Operator, ...] | None = None
@@ -70,7 +73,7 @@ class HardwareProfile(Section):
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the TOML file, followed by those it extends; of a profile that was read from text, the one given."""
+        """SHA-256 of those the TOML file extends, followed by the file; the one given for a profile read from text."""
         return self._sha256
 
     @classmethod

@@ -104,8 +104,9 @@ def _lines(tree: Mapping[str, Any], prefix: str) -> Iterator[str]:
 
 def _is_table(value: object) -> bool:
     """Say whether a value needs a header of its own: a table, or a list of tables."""
-    listed = isinstance(value, list | tuple) and bool(value)
-    return isinstance(value, Mapping) or (listed and all(isinstance(item, Mapping) for item in value))  # type: ignore[union-attr]
+    if isinstance(value, list | tuple):
+        return bool(value) and all(isinstance(item, Mapping) for item in value)
+    return isinstance(value, Mapping)
 
 
 def _value(value: object) -> str:

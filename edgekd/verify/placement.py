@@ -1,7 +1,8 @@
 """What a target keeps in its activation memory, and in which banks.
 
-A region with placement "channels" puts channel c of an image into bank (c / interleaved) mod banks, as the MAX78000 does: an
-image of 64 channels lies in all 16 banks, one of 3 channels in one. So a bank can be full while the region is not.
+A region with placement "channels" puts channel c of an image into bank (c / interleaved) mod banks, as the MAX78000
+does: an image of 64 channels lies in all 16 banks, one of 3 channels in one. So a bank can be full while the region is
+not.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ class Crowd:
 
 
 def deployed_plan(facts: Facts, profile: HardwareProfile) -> Plan | None:
-    """Return the plan of what the target stores: with pools fused where the profile says so; None: a size is unknown."""
+    """Return the plan of what the target stores, pools fused where the profile says so; None: a size is unknown."""
     if profile.memory.pool_conv_fused and facts.memory.plan is not None:
         return _pooled_on_reading(facts.graph, facts.memory)
     return facts.memory.fused if profile.memory.conv_pool_fused else facts.memory.plan
 
 
 def spread(buffer: Buffer, region: Region, *, planar: bool = False) -> Spread:
-    """Return how a region with banks holds a tensor (batch, channels, height, width); `planar`: one channel a bank."""
+    """Return how banks hold a tensor (batch, channels, height, width); `planar`: one channel a bank."""
     channels = buffer.shape[1] if len(buffer.shape) > 1 else 1
     lanes, banks = 1 if planar else region.interleaved_channels, region.banks or 1
     plane_bytes = math.ceil(buffer.bytes / max(channels, 1))

@@ -9,7 +9,6 @@ from edgekd.profile import HardwareProfile, Region
 from edgekd.verify.costs import Costs
 from edgekd.verify.results import RegionRow
 
-
 _FOR_ACTIVATIONS = {"activations", "shared"}
 
 

@@ -65,7 +65,7 @@ def _groups(value: Found, limit: object) -> bool:
 
 LIMITS = (
     Limit("dims", "dimensions", _IMAGES, lambda use: use.dims, _one_of, "-D"),
-    Limit("rank_max", "dimensions", frozenset(), lambda use: use.rank, _at_most, " dimensions"),
+    Limit("rank_max", "dimensions", frozenset(), lambda use: use.rank, _at_most),
     Limit("groups", "groups", CONVS, lambda use: use.groups, _groups),
     Limit("kernels_px", "kernel", _IMAGES, lambda use: use.kernel, _one_of, " px"),
     Limit("kernel_max_px", "kernel", _IMAGES, lambda use: use.kernel, _at_most, " px"),
@@ -77,15 +77,15 @@ LIMITS = (
     Limit("equal_strides", "stride", _WINDOWS, lambda use: use.strides, _equal),
     Limit("padding_max_px", "padding", _WINDOWS, lambda use: use.padding, _at_most, " px"),
     Limit("dilation_max_px", "dilation", _WINDOWS, lambda use: use.dilations, _at_most, " px"),
-    Limit("input_channels_max", "channels", _IMAGES | DENSE, lambda use: use.input_channels, _at_most, " channels"),
-    Limit("output_channels_max", "channels", CONVS | DENSE, lambda use: use.output_channels, _at_most, " channels"),
-    Limit("bias_channels_max", "channels", CONVS | DENSE, lambda use: use.bias_channels, _at_most, " channels"),
-    Limit("lone_channels_max", "channels", POOLS | GLOBAL_POOLS, lambda use: use.lone_channels, _at_most, " channels"),
+    Limit("input_channels_max", "channels", _IMAGES | DENSE, lambda use: use.input_channels, _at_most),
+    Limit("output_channels_max", "channels", CONVS | DENSE, lambda use: use.output_channels, _at_most),
+    Limit("bias_channels_max", "channels", CONVS | DENSE, lambda use: use.bias_channels, _at_most),
+    Limit("lone_channels_max", "channels", POOLS | GLOBAL_POOLS, lambda use: use.lone_channels, _at_most),
     Limit("side_max_px", "image-size", _IMAGES, lambda use: use.side, _at_most, " px"),
-    Limit("flat_elements_max", "image-size", _FLAT, lambda use: use.flat_elements, _at_most, " elements"),
+    Limit("flat_elements_max", "image-size", _FLAT, lambda use: use.flat_elements, _at_most),
     Limit("flat_area_max_px", "image-size", _FLAT, lambda use: use.flat_area, _at_most, " px"),
     Limit("weight_abs_sum_max", "weight-sum", CONVS, lambda use: use.weight_abs_sum, _at_most),
-    Limit("batch_max", "batch", _IMAGES, lambda use: use.batch, _at_most, " images"),
+    Limit("batch_max", "batch", _IMAGES, lambda use: use.batch, _at_most),
 )
 RULES_OF = tuple(dict.fromkeys(limit.rule for limit in LIMITS))
 UNLISTED = "limits-stated"
@@ -143,7 +143,7 @@ def _against(use: Use, entry: Operator, profile: HardwareProfile) -> Assessment:
 
 
 def _compare(use: Use, entry: Operator, limit: Limit, allowed: object, profile: HardwareProfile) -> Finding:
-    value, name = limit.value(use), limit.key.removesuffix("_px").removesuffix("_max").replace("_", " ")
+    value, name = limit.value(use), _name(limit)
     has = f"{use.node.name} has {name} {_words(value)}{limit.unit}"
     status: Status = "unknown" if value is None else "pass" if limit.holds(value, allowed) else "fail"
     if value is None:
@@ -154,7 +154,7 @@ def _compare(use: Use, entry: Operator, limit: Limit, allowed: object, profile: 
         node=use.node.name,
         attribute=f"ops.{entry.op}.{limit.key}",
         value=_scalar(value),
-        limit=_scalar(allowed),
+        limit=_allowed(limit, allowed),
         source=profile.operator_source(entry),
     )
 
@@ -169,18 +169,28 @@ def _unlisted(use: Use, entry: Operator, missing: Sequence[str], profile: Hardwa
     )
 
 
+def limit_words(limit: Limit, allowed: object) -> str:
+    """Return what an entry allows as words: "stride at most 3 px"."""
+    return f"{_name(limit)} {_allowed(limit, allowed)}"
+
+
+def _name(limit: Limit) -> str:
+    return limit.key.removesuffix("_px").removesuffix("_max").replace("_", " ")
+
+
 def _allowed(limit: Limit, allowed: object) -> str:
-    if limit.key == "equal_strides":
-        return "the same in both directions only"
-    return f"{'at most ' if isinstance(allowed, int) else ''}{_words(allowed)}{limit.unit}"
+    if allowed is True:
+        return "only"
+    if isinstance(allowed, tuple):
+        return " or ".join(map(_words, allowed)) + limit.unit
+    return f"at most {_words(allowed)}{limit.unit}"
 
 
 def _words(value: object) -> str:
-    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
-        return " or ".join("x".join(map(str, item)) for item in value)
+    """Write a number with commas, a shape as 3x3; four equal paddings are one."""
     if isinstance(value, tuple):
-        words = list(dict.fromkeys(map(str, value)))
-        return (" or " if isinstance(value[0], str) else "x" if len(words) > 1 else "").join(words)
+        alike = len(set(value)) == 1 and len(value) != 2
+        return str(value[0]) if alike else "x".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value).replace("_", " ")
 
 

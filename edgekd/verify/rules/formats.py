@@ -21,7 +21,7 @@ _PAIR = {1: "scale", 2: "zero point"}
 _SCALE_INPUTS = {
     "QuantizeLinear": _PAIR,
     "DequantizeLinear": _PAIR,
-    **dict.fromkeys(FAKE_QUANTIZERS, {1: "scale"}),
+    **{op: {1: "scale"} for op in FAKE_QUANTIZERS},
     "QLinearConv": {1: "input scale", 4: "weight scale", 6: "output scale"},
     "QLinearMatMul": {1: "input scale", 4: "weight scale", 6: "output scale"},
     "QGemm": {1: "input scale", 4: "weight scale"},
@@ -51,14 +51,14 @@ class _Demand:
         return " or ".join(map(str, self.allowed)) + self.unit
 
 
-@rule("weight-bits")
+@rule("weight-bits", "weights.bits")
 def weight_bits(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target computes with weights of this width."""
     widths = [(layer.node.name, _weight_width(layer)) for layer in facts.layers]
     yield from _check(profile, _widths("weights", profile.weights.bits), widths)
 
 
-@rule("activation-bits")
+@rule("activation-bits", "activations.bits")
 def activation_bits(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target computes with activations of this width."""
     widths = [(found.node, found.bits) for found in facts.activations]
@@ -66,7 +66,7 @@ def activation_bits(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]
     yield from _check(profile, _widths("activations", profile.activations.bits), widths)
 
 
-@rule("weight-granularity")
+@rule("weight-granularity", "weights.granularity")
 def weight_granularity(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target scales weights as finely as the file: per channel, or only per tensor."""
     limit = profile.weights.granularity
@@ -76,7 +76,7 @@ def weight_granularity(facts: Facts, profile: HardwareProfile) -> Iterator[Findi
     yield from _check(profile, demand, found)
 
 
-@rule("weight-scale")
+@rule("weight-scale", "weights.scale")
 def weight_scale(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target multiplies by the scales of the weights: any float, or only powers of two."""
     limit = profile.weights.scale
@@ -84,7 +84,7 @@ def weight_scale(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     yield from _check(profile, demand, _kinds(_weights(facts)))
 
 
-@rule("activation-scale")
+@rule("activation-scale", "activations.scale")
 def activation_scale(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target multiplies by the scales of the activations: any float, or only powers of two."""
     limit = profile.activations.scale
@@ -92,21 +92,21 @@ def activation_scale(facts: Facts, profile: HardwareProfile) -> Iterator[Finding
     yield from _check(profile, demand, _kinds(_activations(facts)))
 
 
-@rule("weight-symmetry")
+@rule("weight-symmetry", "weights.symmetric")
 def weight_symmetry(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The zero points of the weights are 0, where the target has none."""
     demand = _symmetry("weights.symmetric", symmetric=profile.weights.symmetric)
     yield from _check(profile, demand, _zero_points(_weights(facts)))
 
 
-@rule("activation-symmetry")
+@rule("activation-symmetry", "activations.symmetric")
 def activation_symmetry(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The zero points of the activations are 0, where the target has none."""
     demand = _symmetry("activations.symmetric", symmetric=profile.activations.symmetric)
     yield from _check(profile, demand, _zero_points(_activations(facts)))
 
 
-@rule("bias-bits")
+@rule("bias-bits", "biases.bits")
 def bias_bits(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The biases fit the width that the target stores, after the shift that it adds them with."""
     widths, shift = profile.biases.bits, profile.biases.shift_bits

@@ -10,67 +10,67 @@ from edgekd.verify.rules.base import Finding, rule
 from edgekd.verify.rules.entries import UNLISTED, assess
 
 
-@rule("kernel")
+@rule("kernel", "ops")
 def kernel(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target runs windows of this size."""
     yield from _of(facts, profile, "kernel")
 
 
-@rule("stride")
+@rule("stride", "ops")
 def stride(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target moves windows by this stride."""
     yield from _of(facts, profile, "stride")
 
 
-@rule("padding")
+@rule("padding", "ops")
 def padding(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target pads images this far."""
     yield from _of(facts, profile, "padding")
 
 
-@rule("dilation")
+@rule("dilation", "ops")
 def dilation(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target spreads windows by this dilation."""
     yield from _of(facts, profile, "dilation")
 
 
-@rule("groups")
+@rule("groups", "ops")
 def groups(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target runs convolutions with these groups: one, one a channel, or any."""
     yield from _of(facts, profile, "groups")
 
 
-@rule("channels")
+@rule("channels", "ops")
 def channels(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target takes this many channels, with a bias, and in a pool of its own."""
     yield from _of(facts, profile, "channels")
 
 
-@rule("dimensions")
+@rule("dimensions", "ops")
 def dimensions(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target runs operators on tensors of this many dimensions."""
     yield from _of(facts, profile, "dimensions")
 
 
-@rule("image-size")
+@rule("image-size", "ops")
 def image_size(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target takes images of this height and width, and flattens images of this size."""
     yield from _of(facts, profile, "image-size")
 
 
-@rule("weight-sum")
+@rule("weight-sum", "ops")
 def weight_sum(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The absolute weights of an output channel add up to no more than the target's arithmetic holds."""
     yield from _of(facts, profile, "weight-sum")
 
 
-@rule("batch")
+@rule("batch", "ops")
 def batch(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target runs this many images at once."""
     yield from _of(facts, profile, "batch")
 
 
-@rule(UNLISTED)
+@rule(UNLISTED, "ops")
 def limits_stated(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The profile states every limit of each operator that the network uses."""
     yield from _of(facts, profile, UNLISTED)

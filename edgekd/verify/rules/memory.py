@@ -18,7 +18,7 @@ from edgekd.verify.rules.hints import smaller_input, widest
 _KEY = "memory.regions"
 
 
-@rule("weight-memory")
+@rule("weight-memory", "memory.regions")
 def weight_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The weights, with the biases where these have no memory of their own, fit the memory for weights."""
     packed, unpacked = (stored_weights(facts.costs, profile, packed=packed) for packed in (True, False))
@@ -38,7 +38,7 @@ def weight_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     )
 
 
-@rule("bias-memory")
+@rule("bias-memory", "memory.regions")
 def bias_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The biases fit the memory for them, or lie beside the weights."""
     needed, room = stored_biases(facts.costs, profile), bias_room(profile)
@@ -56,7 +56,7 @@ def bias_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     )
 
 
-@rule("activation-memory")
+@rule("activation-memory", "memory.regions")
 def activation_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The activations that are live together fit the memory for activations."""
     plan, room = deployed_plan(facts, profile), arena_room(profile, facts.costs.weight_bytes)
@@ -75,11 +75,11 @@ def activation_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Findin
             value=plan.peak_bytes,
             limit=room.bytes,
             source=profile.source(_KEY),
-            hint=_arena_hint(facts, profile, room) if status == "fail" else None,
+            hint=_arena_hint(facts, profile, room) if status != "pass" else None,
         )
 
 
-@rule("bank-placement")
+@rule("bank-placement", "memory.regions")
 def bank_placement(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The activations fit the banks that their channels lie in."""
     regions = [region for region in profile.memory.regions if region.placement == "channels"]
@@ -146,9 +146,7 @@ def _judge(memory: ActivationMemory, plan: Plan, room: ArenaRoom, profile: Hardw
 
 
 def _may_fuse(profile: HardwareProfile) -> bool:
-    """Say whether fusing pools with the convolution before them is a way out; not where they already are, or hardware
-    pools in front of the next one.
-    """
+    """Say whether fusing pools with the convolution before is a way out: not where done, or where they fuse ahead."""
     return not profile.memory.conv_pool_fused and not profile.memory.pool_conv_fused
 
 

@@ -13,7 +13,7 @@ from edgekd.verify.rules.base import Finding, rule, unsaid
 from edgekd.verify.rules.hints import replacement
 
 
-@rule("operators")
+@rule("operators", "ops")
 def operators(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target runs every operator of the network."""
     used: dict[str, list[Node]] = {}
@@ -53,7 +53,7 @@ def costs_known(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:  #
         yield Finding(status="pass", message=f"{facts.costs.macs:,} MACs in {len(facts.layers)} layers")
 
 
-@rule("static-shapes")
+@rule("static-shapes", "shapes.static")
 def static_shapes(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """Every dimension is a number in the file, or the target takes others."""
     symbolic, static = facts.graph.symbolic, profile.shapes.static

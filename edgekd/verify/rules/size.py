@@ -12,7 +12,7 @@ from edgekd.verify.rules.hints import widest
 _NOUNS = {"params": "parameters", "layers": "layers"}
 
 
-@rule("parameters")
+@rule("parameters", "params")
 def parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more parameters than the target holds."""
     hidden = [node.name for node in facts.graph.nodes if node.has_subgraph]
@@ -21,7 +21,7 @@ def parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     yield found.model_copy(update={"hint": narrower})
 
 
-@rule("layers")
+@rule("layers", "layers")
 def layers(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more layers with weights than the target runs."""
     yield _judge(profile, "layers", profile.layers, len(facts.layers))

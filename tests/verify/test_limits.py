@@ -53,7 +53,7 @@ def pool(kernel: int = 2, stride: int = 2, **attributes: Any) -> Callable[[Any],
     return lambda builder: builder().conv(4).op("MaxPool", **shape).quantize()
 
 
-ROWS = [
+ROWS: list[tuple[str, str, Any, Any, Any]] = [
     # rule, limit, the entry that passes, the entry that fails, graph
     ("kernel", "Conv", {"kernels_px": [[1, 1], [3, 3]]}, {"kernels_px": [[1, 1]]}, conv()),
     ("kernel", "Conv", {"kernel_max_px": 3}, {"kernel_max_px": 2}, conv()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph
@@ -30,7 +31,7 @@ REPLACEMENTS = {
     "Reshape": "Flatten",
     "Selu": "Relu",
     "Sigmoid": "Clip",
-    "Softmax": "leave it out: the largest logit is the same",
+    "Softmax": "leave it out: the largest score is the same",
     "Squeeze": "Reshape",
     "Swish": "Relu",
     "Tanh": "Clip",
@@ -41,43 +42,53 @@ REPLACEMENTS = {
 def replacement(op: str, legal: set[str]) -> str | None:
     """Return what the target has in place of `op`; None where nothing known is among its operators."""
     text = REPLACEMENTS.get(op)
-    if text is None or (text[0].isupper() and text.partition(" ")[0].strip(",") not in legal):
+    named = {word.strip(",") for word in (text or "").split() if word[0].isupper()}
+    if text is None or (named and not named & legal):
         return None
-    return f"replace {op}: {text}" if text[0].isupper() else text
+    return f"replace {op}: {text}" if named else text
 
 
-def conv_widths(facts: Facts) -> tuple[int, int, int] | None:
-    """Return (layers, width, input channels) of a chain of equally wide convolutions with biases, and nothing else.
+@dataclass(frozen=True)
+class Chain:
+    """Equally wide convolutions with biases, one behind the other, and no other parameters."""
 
-    None for any other network: then the closed formula below does not count its parameters.
-    """
-    shapes = [_weight_shape(facts.graph, layer) for layer in facts.layers]
-    if not shapes or any(shape is None or len(shape) != 4 for shape in shapes):
+    layers: int
+    channels: int
+    kernel_area: int
+
+    def weights(self, width: int) -> int:
+        """How many weights there are: w c k^2 + (n - 1) w^2 k^2."""
+        return (width * self.channels + (self.layers - 1) * width * width) * self.kernel_area
+
+    def biases(self, width: int) -> int:
+        """One a channel and layer."""
+        return self.layers * width
+
+
+def chain_of(facts: Facts) -> tuple[Chain, int] | None:
+    """Return the chain that a network is, and its width; None for any other network."""
+    shapes = [shape for layer in facts.layers if len(shape := _weight_shape(facts.graph, layer)) == 4]
+    if not shapes or len(shapes) != len(facts.layers):
         return None
-    first, *rest = [shape for shape in shapes if shape]
-    width, channels = first[0], first[1]
-    uniform = all(shape[:2] == (width, width) and shape[2:] == first[2:] for shape in rest)
-    if not uniform or uniform_parameters(len(shapes), width, channels, math.prod(first[2:])) != facts.costs.parameters:
+    (width, channels, *window), rest = shapes[0], shapes[1:]
+    chain = Chain(len(shapes), channels, math.prod(window))
+    uniform = all(shape == (width, width, *window) for shape in rest)
+    if not uniform or chain.weights(width) + chain.biases(width) != facts.costs.parameters:
         return None
-    return len(shapes), width, channels
+    return chain, width
 
 
-def uniform_parameters(layers: int, width: int, channels: int, kernel_area: int = 9) -> int:
-    """Return weights and biases of `layers` convolutions: w (c k^2 + 1) + (n - 1) w (w k^2 + 1)."""
-    return width * (channels * kernel_area + 1) + (layers - 1) * width * (width * kernel_area + 1)
-
-
-def widest(facts: Facts, fits: Callable[[int], bool]) -> str | None:
-    """Return "Conv4-40 fits": the widest chain like this one whose number of parameters `fits`."""
-    chain = conv_widths(facts)
-    if chain is None:
-        return None
-    layers, width, channels = chain
-    area = math.prod((_weight_shape(facts.graph, facts.layers[0]) or ())[2:])
-    found = largest(1, width - 1, lambda tried: fits(uniform_parameters(layers, tried, channels, area)))
+def widest(facts: Facts, fits: Callable[[int, int], bool]) -> str | None:
+    """Return "Conv4-40 fits": the widest chain like this one whose numbers of weights and biases fit."""
+    found = chain_of(facts)
     if found is None:
         return None
-    return f"Conv{layers}-{found} fits: {uniform_parameters(layers, found, channels, area):,} parameters"
+    chain, width = found
+    narrower = largest(1, width - 1, lambda tried: fits(chain.weights(tried), chain.biases(tried)))
+    if narrower is None:
+        return None
+    parameters = chain.weights(narrower) + chain.biases(narrower)
+    return f"Conv{chain.layers}-{narrower} fits: {parameters:,} parameters"
 
 
 def smaller_input(graph: Graph, fits: Callable[[Graph], bool]) -> int | None:
@@ -104,5 +115,5 @@ def largest(low: int, high: int, holds: Callable[[int], bool]) -> int | None:
     return low
 
 
-def _weight_shape(graph: Graph, layer: Layer) -> tuple[int, ...] | None:
-    return tuple(graph.constants[layer.weight.tensor].shape) if layer.weight else None
+def _weight_shape(graph: Graph, layer: Layer) -> tuple[int, ...]:
+    return tuple(graph.constants[layer.weight.tensor].shape) if layer.weight else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -32,7 +33,7 @@ def weight_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     message = f"{needed:,} B of {what}, {room:,} B of memory for them"
     if undecided:
         message += f"; only if packed: the profile does not say weights.packing, unpacked they take {unpacked:,} B"
-    hint = _narrower(facts, room / needed) if status == "fail" else None
+    hint = _narrower(facts, profile, room) if status == "fail" else None
     yield Finding(
         status=status, message=message, attribute=_KEY, value=needed, limit=room, source=profile.source(_KEY), hint=hint
     )
@@ -188,9 +189,21 @@ def _with(facts: Facts, graph: Graph) -> Facts:
     return replace(facts, graph=graph, memory=memory_of(graph))
 
 
-def _narrower(facts: Facts, share: float) -> str | None:
-    """Name the widest network whose parameters shrink at least as much as its bytes must."""
-    return widest(facts, lambda parameters: parameters <= facts.costs.parameters * share * 0.99)
+def _narrower(facts: Facts, profile: HardwareProfile, room: int) -> str | None:
+    """Name the widest network like this one whose weights and biases fit, stored as they are now."""
+    widths = {row.kind: row.bits for row in facts.costs.by_bits}
+    if len(widths) != len(facts.costs.by_bits) or len(widths) != 2:  # several widths, or no biases
+        return None
+    if profile.weights.packing == "byte":
+        widths = {kind: 8 * math.ceil(bits / 8) for kind, bits in widths.items()}
+    apart = bias_room(profile) is not None
+
+    def fits(weights: int, biases: int) -> bool:
+        padding = len(facts.layers) if widths["weights"] % 8 else 0  # each constant ends in a whole byte
+        weight_bytes = math.ceil(weights * widths["weights"] / 8) + padding
+        return weight_bytes + (0 if apart else biases * widths["biases"] // 8) <= room
+
+    return widest(facts, fits)
 
 
 def _peak_node(memory: ActivationMemory, plan: Plan) -> str | None:

@@ -17,8 +17,9 @@ def parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more parameters than the target holds."""
     hidden = [node.name for node in facts.graph.nodes if node.has_subgraph]
     found, cap = _judge(profile, "params", profile.params, facts.costs.parameters, hidden=hidden), profile.params.max
-    narrower = widest(facts, lambda parameters: parameters <= cap) if found.status == "fail" and cap else None
-    yield found.model_copy(update={"hint": narrower})
+    failed = found.status == "fail"
+    hint = widest(facts, lambda weights, biases: weights + biases <= (cap or 0)) if failed else None
+    yield found.model_copy(update={"hint": hint})
 
 
 @rule("layers", "layers")

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from edgekd.errors import EdgekdError, ModelError
 
-MEMORY_BYTES = 2**30  # beyond what this process has already
+MEMORY_BYTES = 2**29  # beyond what this process has already
 SECONDS = 60.0
 
 _DONE, _REFUSED = b"+", b"-"

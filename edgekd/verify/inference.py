@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import onnx
 import onnx.inliner
 
 from edgekd.errors import ModelError
 from edgekd.verify.bounds import MOST_DIMS
-from edgekd.verify.contained import contained
+from edgekd.verify.contained import MEMORY_BYTES, contained
 from edgekd.verify.graph import Value
-from edgekd.verify.shapes import value_of, with_standard_shapes
+from edgekd.verify.shapes import dtype_name, value_of, with_standard_shapes
+from edgekd.verify.signatures import STANDARD_DOMAINS, type_flaws
 
 _LONGEST_FLAW = 500  # characters
+_MOST_FLAWS = 20
+_COPIES = 8  # of the model, that the library may hold at a time
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,15 @@ def understand(model: onnx.ModelProto) -> Understood:
     Raises:
         ModelError: it breaks the ONNX specification, has a tensor of impossible size, or is too much for the library.
     """
-    answer = onnx.ModelProto.FromString(contained(lambda: _ask(model)))
+    room_bytes = MEMORY_BYTES + _COPIES * model.ByteSize()
+    answer = onnx.ModelProto.FromString(contained(lambda: _ask(model), memory_bytes=room_bytes))
     nodes = answer.graph.node if model.functions else model.graph.node
     items = (*answer.graph.value_info, *answer.graph.input, *answer.graph.output)
     values = {item.name: value_of(item) for item in items if item.type.HasField("tensor_type")}
-    return Understood(nodes, values, (answer.doc_string,) if answer.doc_string else ())
+    opset = next((item.version for item in model.opset_import if item.domain in STANDARD_DOMAINS), 0)
+    stored = {tensor.name: Value(tensor.name, dtype_name(tensor.data_type), None) for tensor in model.graph.initializer}
+    flaws = islice(chain(filter(None, [answer.doc_string]), type_flaws(nodes, opset, {**stored, **values})), _MOST_FLAWS)
+    return Understood(nodes, values, tuple(flaws))
 
 
 def _ask(model: onnx.ModelProto) -> bytes:
@@ -56,6 +64,10 @@ def _ask(model: onnx.ModelProto) -> bytes:
 
 
 def _check(model: onnx.ModelProto) -> None:
+    known = onnx.defs.onnx_opset_version()
+    for item in model.opset_import:
+        if item.domain in STANDARD_DOMAINS and item.version > known:
+            raise ModelError(f"it needs opset {item.version}, the installed onnx library knows up to {known}")
     tensors = [item.type.tensor_type for item in model.graph.output if item.type.HasField("tensor_type")]
     shapeless = [tensor for tensor in tensors if not tensor.HasField("shape")]
     for tensor in shapeless:  # the checker wants the field, runtimes do without

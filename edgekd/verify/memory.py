@@ -106,7 +106,7 @@ class _Walk:
         """Say whether a node's output lies where its input lies; note where a tensor is read more than once."""
         name, output = node.input(0), node.outputs[0]
         source.lasting |= len(self.graph.consumers[name]) > 1
-        if self._bytes(output) != source.bytes:
+        if not output or self._bytes(output) != source.bytes:
             return False
         if kind_of(node) is Kind.VIEW or node.op == "DequantizeLinear":
             return True

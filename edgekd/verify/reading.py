@@ -18,11 +18,11 @@ from edgekd.verify.external import load_external_data, open_regular
 from edgekd.verify.graph import Array, Attribute, Graph, Node, Value
 from edgekd.verify.inference import understand
 from edgekd.verify.shapes import bind_batch
+from edgekd.verify.signatures import STANDARD_DOMAINS
 
 _KEPT = {onnx.AttributeProto.INT, onnx.AttributeProto.FLOAT, onnx.AttributeProto.STRING}
 _KEPT_LISTS = {onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS, onnx.AttributeProto.STRINGS}
 _SUBGRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
-_STANDARD = frozenset({"", "ai.onnx"})
 
 
 def read_graph(path: Path) -> Graph:
@@ -75,6 +75,8 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
 def _view(path: Path, sha256: str, model: onnx.ModelProto) -> Graph:
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [item for item in model.graph.input if item.name not in stored]
+    if not inputs:
+        raise ModelError("its graph has no input: what it computes does not depend on an image")
     symbolic = bind_batch(model.graph, inputs)
     found = understand(model)
     constants = _constants(model.graph.initializer, found.nodes)
@@ -107,7 +109,7 @@ def _constants(initializers: Iterable[onnx.TensorProto], nodes: Iterable[onnx.No
 
 
 def _is_constant(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Constant" and node.domain in _STANDARD and len(node.output) > 0
+    return node.op_type == "Constant" and node.domain in STANDARD_DOMAINS and len(node.output) > 0
 
 
 def _constant_node(node: onnx.NodeProto) -> Array:

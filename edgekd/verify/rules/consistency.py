@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph, Node
+from edgekd.verify.quantization import quantized
 from edgekd.verify.rules.base import Finding, rule
 
 # Where each operator has scales: input, the tensor that it scales (None: the first output), and the zero point's input.
@@ -39,6 +40,8 @@ def quantizer_parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Fin
 
 
 def _complaints(graph: Graph, node: Node) -> Iterator[str]:
+    if node.op == "QuantizeLinear" and not quantized(graph, node).valid_scale:
+        yield "its scale is not a positive number"
     for scale, tensor, zero_point in _SCALES.get(node.op, ()):
         name = node.outputs[0] if tensor is None else node.input(tensor)
         yield from _scale_complaints(graph, node, name, scale)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgekd.manifest import AccuracyRow, DataRef, Manifest
+from edgekd.verify.enough import require_enough
 from edgekd.verify.environment import cpu_flags, saturation_warning
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules import Finding
@@ -68,6 +69,7 @@ def measure(facts: Facts, options: Options, notify: Notify | None = None) -> Mea
         return Measured(warnings=("accuracy not measured: the file names no images, give some with --data",))
     protocols = options.protocols()
     images = load_images(facts, options, spec, notify)
+    require_enough(images, protocols)
     from edgekd.fewshot import evaluate
     from edgekd.runtime import Embedder
 

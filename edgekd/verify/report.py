@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -10,13 +13,16 @@ from pydantic import BaseModel, ConfigDict
 from edgekd import __version__
 from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.profile import HardwareProfile
+from edgekd.verify.accuracy import ENGINE, Measured
 from edgekd.verify.environment import cpu_flags, versions
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Flavour
+from edgekd.verify.planner import Plan
 from edgekd.verify.results import AccumulatorRow, Certificate, EngineRow, Estimate, PlannedBuffer, SqnrRow
 from edgekd.verify.rules import Finding, Status
 
 DEPLOYED = "deployed"  # the stage of the lineage that is the file itself
+MEASURED = ("engines", "accumulators", "certificate", "sqnr")  # what running the file adds, or makes more exact
 
 
 class _Frozen(BaseModel):
@@ -56,7 +62,11 @@ class LiveTensor(_Frozen):
 
 
 class Memory(_Frozen):
-    """Bytes of weights and activations; None where a size is not known. `live_at_peak` adds up to the lower bound."""
+    """Bytes of weights and activations; None where a size is not known.
+
+    `live_at_peak` adds up to the lower bound. `plan` says where each tensor lies without fusing, `steps` names the
+    operators that its steps count.
+    """
 
     weight_bytes: int
     peak_activation_bytes: int | None
@@ -66,6 +76,7 @@ class Memory(_Frozen):
     peak_node: str | None
     live_at_peak: tuple[LiveTensor, ...] = ()
     plan: tuple[PlannedBuffer, ...] = ()
+    steps: tuple[str, ...] = ()
 
 
 class LayerRow(_Frozen):
@@ -120,10 +131,50 @@ class Report(_Frozen):
         return self.model_dump_json(indent=2) + "\n"
 
 
+class Unverified(_Frozen):
+    """A file among several that could not be verified, and why."""
+
+    path: str
+    error: str
+
+
+class Collection(_Frozen):
+    """The reports of several files. The verdict is the worst; a file that could not be verified counts as a failure."""
+
+    verdict: Status
+    reports: tuple[Report | Unverified, ...]
+
+    def to_json(self) -> str:
+        """Return the reports as JSON text."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def collect(reports: Iterable[Report | Unverified]) -> Collection:
+    """Put the reports of several files together."""
+    entries = tuple(reports)
+    verdicts = {"fail" if isinstance(entry, Unverified) else entry.verdict for entry in entries}
+    worst: Status = "fail" if "fail" in verdicts else "unknown" if "unknown" in verdicts else "pass"
+    return Collection(verdict=worst, reports=entries)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as text that any format can hold: bytes that are no UTF-8 become replacement characters."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
 def verdict_of(findings: Iterable[Finding]) -> Status:
     """Fail if any finding does; unknown if none does and one could not be decided; else pass."""
     statuses = {finding.status for finding in findings}
     return "fail" if "fail" in statuses else "unknown" if "unknown" in statuses else "pass"
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What follows from a file and a profile without running it."""
+
+    accumulators: tuple[AccumulatorRow, ...] = ()
+    certificate: Certificate | None = None
+    estimates: tuple[Estimate, ...] = ()
 
 
 def report_of(
@@ -131,33 +182,38 @@ def report_of(
     profile: HardwareProfile,
     findings: tuple[Finding, ...],
     *,
-    accuracy: tuple[AccuracyRow, ...],
+    measured: Measured,
+    computed: Computed,
     warnings: tuple[str, ...],
     timings: Timings,
 ) -> Report:
     """Put a report together."""
-    graph = facts.graph
-    symbolic = tuple(f"{dim.tensor}[{dim.axis}]={dim.label}" for dim in graph.symbolic)
     return Report(
         verdict=verdict_of(findings),
-        model=ModelRef(
-            path=str(graph.path),
-            sha256=graph.sha256,
-            flavour=facts.flavour,
-            producer=graph.producer,
-            symbolic=symbolic,
-        ),
+        model=_model(facts),
         profile=ProfileRef(name=profile.name, sha256=profile.sha256),
         params=Params(total=facts.costs.parameters, cap=profile.params.max),
         macs=facts.costs.macs,
         memory=_memory(facts),
         findings=findings,
-        accuracy=accuracy,
+        accuracy=measured.rows,
         layers=tuple(LayerRow.model_validate(vars(cost)) for cost in facts.costs.layers),
-        lineage=_lineage(facts, accuracy),
+        lineage=_lineage(facts, measured.rows),
         warnings=warnings,
         environment=Environment(edgekd=__version__, versions=versions(), cpu_flags=cpu_flags()),
         timings=timings,
+        **(vars(computed) | {name: rows for name in MEASURED if (rows := getattr(measured, name, None))}),
+    )
+
+
+def _model(facts: Facts) -> ModelRef:
+    graph = facts.graph
+    return ModelRef(
+        path=shown_path(graph.path),
+        sha256=graph.sha256,
+        flavour=facts.flavour,
+        producer=graph.producer,
+        symbolic=tuple(f"{dim.tensor}[{dim.axis}]={dim.label}" for dim in graph.symbolic),
     )
 
 
@@ -173,16 +229,32 @@ def _memory(facts: Facts) -> Memory:
         planner=plan.planner if plan else None,
         peak_node=memory.steps[plan.peak_step].name if plan and memory.steps else None,
         live_at_peak=tuple(LiveTensor(tensor=item.tensor, shape=item.shape, bytes=item.bytes) for item in live),
+        plan=_planned(plan) if plan else (),
+        steps=tuple(node.name for node in memory.steps),
+    )
+
+
+def _planned(plan: Plan) -> tuple[PlannedBuffer, ...]:
+    return tuple(
+        PlannedBuffer(
+            tensor=item.tensor,
+            bytes=item.bytes,
+            offset=offset,
+            first_step=item.first_step,
+            last_step=item.last_step,
+        )
+        for item, offset in zip(plan.buffers, plan.offsets, strict=True)
     )
 
 
 def _lineage(facts: Facts, accuracy: tuple[AccuracyRow, ...]) -> tuple[StageResult, ...]:
+    """The stages before export, then the file itself as onnxruntime runs it."""
     earlier = facts.manifest.lineage if facts.manifest else ()
     deployed = StageResult(
         stage=DEPLOYED,
         backbone=earlier[-1].backbone if earlier else "",
         parameters=facts.costs.parameters,
         weight_bytes=facts.costs.weight_bytes,
-        accuracy=accuracy,
+        accuracy=tuple(row for row in accuracy if row.engine == ENGINE),
     )
     return (*earlier, deployed)

@@ -58,7 +58,7 @@ class SqnrRow(Row):
 
 
 class Estimate(Row):
-    """A computed cost, never a measurement of this file: `kind` tells whether its rate is a data sheet's peak or measured.
+    """A computed cost, never a measurement of this file: `kind` says if its rate is a data sheet's peak or measured.
 
     `low` and `high` are equal where the source gives one figure.
     """

@@ -123,7 +123,7 @@ def test_the_json_has_every_key_of_the_contract(tmp_path: Path, conv4: Callable[
     assert report["memory"]["lower_bound_bytes"] == 564_480
     assert "minimal" in report["memory"]["planner"]
     keys = {"rule", "status", "node", "attribute", "value", "limit", "message", "source"}
-    assert all(finding.keys() == keys for finding in report["findings"])
+    assert all(finding.keys() >= keys for finding in report["findings"])
     assert report["accuracy"] == []
 
 

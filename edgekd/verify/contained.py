@@ -25,8 +25,10 @@ _DONE, _REFUSED = b"+", b"-"
 _CHUNK_BYTES = 2**20
 
 
-def contained(work: Callable[[], bytes], *, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS) -> bytes:
-    """Return what `work` returns, computed in a copy of this process within the limits.
+def contained(
+    work: Callable[[], bytes], *, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS, verb: str = "read"
+) -> bytes:
+    """Return what `work` returns, computed in a copy of this process within the limits; `verb` says what it does.
 
     Raises:
         ModelError: `work` raised one, crashed, or went beyond a limit.
@@ -46,7 +48,11 @@ def contained(work: Callable[[], bytes], *, memory_bytes: int = MEMORY_BYTES, se
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)  # it has answered, or never will
         _, status = os.waitpid(child, 0)
-    return _unpack(answer, status, memory_bytes, seconds)
+    if answer is None or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
+        raise ModelError(f"it takes more than {seconds:g} s to {verb}")
+    if answer[:1] == _DONE:
+        return answer[1:]
+    raise ModelError(answer[1:].decode() or _end(status, memory_bytes, verb))
 
 
 def _bear(work: Callable[[], bytes], writer: int, memory_bytes: int, seconds: float) -> NoReturn:
@@ -109,14 +115,8 @@ def _read_all(reader: int, deadline: float) -> bytes | None:
         parts.append(part)
 
 
-def _unpack(answer: bytes | None, status: int, memory_bytes: int, seconds: float) -> bytes:
-    if answer is None or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
-        raise ModelError(f"it takes more than {seconds:g} s to read")
-    kind, text = answer[:1], answer[1:]
-    if kind == _DONE:
-        return text
-    if kind == _REFUSED:
-        raise ModelError(text.decode())
+def _end(status: int, memory_bytes: int, verb: str) -> str:
+    """Say what a child died of that left no answer."""
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL:
-        raise ModelError(f"it crashes the library that reads it ({signal.Signals(os.WTERMSIG(status)).name})")
-    raise ModelError(f"it takes more than {memory_bytes / 2**20:,.0f} MiB of memory to read")
+        return f"it crashes the library that should {verb} ({signal.Signals(os.WTERMSIG(status)).name})"
+    return f"it takes more than {memory_bytes / 2**20:,.0f} MiB of memory to {verb}"

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgekd.errors import ModelError
 from edgekd.verify import verify
 from edgekd.verify.contained import contained
+from edgekd.verify.rehearsal import rehearse
 
 Save = Callable[[onnx.ModelProto | bytes], Path]
 Nodes = list[onnx.NodeProto]
@@ -117,7 +119,7 @@ def test_many_outputs_and_inputs(save: Save) -> None:
 
 @needs_fork
 def test_a_crash_is_contained() -> None:
-    with pytest.raises(ModelError, match="crashes the library that reads it .SIGABRT."):
+    with pytest.raises(ModelError, match="crashes the library that should read .SIGABRT."):
         contained(lambda: os.abort())
 
 
@@ -133,6 +135,31 @@ def test_time_is_limited() -> None:
     with pytest.raises(ModelError, match=r"more than 0\.5 s"):
         contained(lambda: time.sleep(60) or b"", seconds=0.5)
     assert time.perf_counter() - begin < 10
+
+
+@needs_fork
+def test_a_loop_without_end_is_refused_before_it_is_measured(tmp_path: Path, qcdq: type[Any]) -> None:
+    model = qcdq(3, 8).conv(4).op("GlobalAveragePool").op("Flatten").model()
+    kinds = {"i": TensorProto.INT64, "go": TensorProto.BOOL}
+    carried = [helper.make_tensor_value_info("before", TensorProto.FLOAT, None)]
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["before"], ["after"])],
+        "body",
+        [*(helper.make_tensor_value_info(name, kind, []) for name, kind in kinds.items()), *carried],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, None),
+        ],
+    )
+    constants = {"times": np.array(2**62), "yes": np.array(True)}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    loop = helper.make_node("Loop", ["times", "yes", model.graph.output[0].name], ["end"], body=body)
+    model.graph.node.append(loop)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("end", TensorProto.FLOAT, [1, 4]))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"model\.onnx: it takes more than 3 s to run on one image"):
+        rehearse(path, np.zeros((1, 8, 8, 3), np.uint8), seconds=3)
 
 
 def test_what_the_work_returns_or_raises_comes_back() -> None:

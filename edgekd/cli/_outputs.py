@@ -62,10 +62,10 @@ def require_writable(targets: Targets, models: Iterable[Path]) -> None:
         UsageError: two outputs into one place, or an output over a model.
         StorageError: a target is a folder or a device, or its folder cannot be written to.
     """
-    inputs = {path.resolve() for path in models}
+    inputs = {Path(os.path.realpath(path)) for path in models}  # resolve() refuses a circle of links
     seen: dict[Path, str] = {}
     for name, path in targets.items():
-        place = path if path == STDOUT else path.resolve()
+        place = path if path == STDOUT else Path(os.path.realpath(path))
         if place in seen:
             where = "stdout" if path == STDOUT else str(path)
             raise UsageError(f"--{seen[place]} and --{name} would both write to {where}")

@@ -10,6 +10,7 @@ from edgekd.manifest import AccuracyRow, DataRef, Manifest
 from edgekd.verify.enough import require_enough
 from edgekd.verify.environment import cpu_flags, saturation_warning
 from edgekd.verify.facts import Facts
+from edgekd.verify.rehearsal import rehearse
 from edgekd.verify.rules import Finding
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def measure(facts: Facts, options: Options, notify: Notify | None = None) -> Mea
     from edgekd.fewshot import evaluate
     from edgekd.runtime import Embedder
 
+    rehearse(facts.graph.path, images.images)
     embedder = Embedder(facts.graph.path)
     embeddings = embedder.embed(images.images)
     found = [evaluate(embeddings, images.labels, protocol, options.head, embedder.base_mean) for protocol in protocols]

@@ -38,7 +38,7 @@ def verify(
     hardware = _profile(facts.manifest, profile)
     findings = check_all(facts, hardware)
     static_s = time.perf_counter() - start
-    measured = Measured() if static else measure(facts, options or Options(), notify)
+    measured = Measured() if static else measure(facts, hardware, options or Options(), notify)
     accuracy_s = None if static else time.perf_counter() - start - static_s
     return report_of(
         facts,

@@ -114,5 +114,3 @@ def _split(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _overflows(reach: Reach, accumulator: Accumulator) -> bool:
     return accumulator.bits is not None and signed_bits(reach.low, reach.high) > accumulator.bits
-
-

@@ -11,7 +11,9 @@ from edgekd.verify.operators import FAKE_QUANTIZERS
 
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 _REASONS = {
-    **dict.fromkeys(("Softmax", "LogSoftmax"), "exponentials have no one integer form: every target has tables of its own"),
+    **dict.fromkeys(
+        ("Softmax", "LogSoftmax"), "exponentials have no one integer form: every target has tables of its own"
+    ),
     **dict.fromkeys(FAKE_QUANTIZERS, "it quantizes in float (QONNX): export with QuantizeLinear and DequantizeLinear"),
     "BatchNormalization": "it is float: fold it into the layer before",
     "ConvTranspose": "transposed convolutions are not simulated",

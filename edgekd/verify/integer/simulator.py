@@ -17,7 +17,7 @@ from edgekd.verify.integer.requant import Accumulator, Arithmetic, Sums, Term, U
 from edgekd.verify.integer.steps import Accumulate, AddTerms, Move, Program, Step, target
 from edgekd.verify.integer.values import Integers, Operand, RefusedError
 
-_CHUNK = 2  # images at a time on each core: their activations stay in the cache
+_CHUNK = 1  # images at a time on each core: their activations stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class Simulator:
                 kind = self._kinds.get(target(step), np.float64)
                 self._constants[target(step), at] = (operand.values - operand.zero_point).astype(kind)
         try:
-            self._steps(step, [np.zeros((1,) * 4)] * len(step.inputs), np.zeros((1,) * 4))
+            self._steps(step, [np.zeros(1) for _ in step.inputs], _zeros(step))
         except UnfitError as error:
             raise RefusedError(step.node, str(error)) from error
 
@@ -149,6 +149,13 @@ def _confined(sums: Sums, accumulator: Accumulator) -> tuple[Sums, int]:
     if accumulator.overflow == "saturate":
         return np.clip(sums, -half, half - 1), beyond
     return (((sums.astype(np.int64) + half) & (2 * half - 1)) - half).astype(sums.dtype), beyond
+
+
+def _zeros(step: Step) -> Sums:
+    """A sum of 0 for each multiplier."""
+    if not isinstance(step, Accumulate):
+        return np.zeros(1)
+    return np.zeros(np.broadcast_shapes(step.multiplier.as_float64().shape, step.multiplier.count.shape, (1,)))
 
 
 def _chunks(feeds: Mapping[str, Array]) -> Iterable[dict[str, Array]]:

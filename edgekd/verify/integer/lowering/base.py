@@ -41,7 +41,9 @@ def accumulate(
 ) -> Pending:
     """Return the pending sums of a kernel; `factors` default to the scales of the inputs."""
     scales = factors or tuple(item.format.scale for item in inputs if item.format)
-    step = Accumulate(node.name, kernel, inputs, settings, terms, bias, multiplier_of(scales, np.float32(1)), _NOWHERE, layer)
+    step = Accumulate(
+        node.name, kernel, inputs, settings, terms, bias, multiplier_of(scales, np.float32(1)), _NOWHERE, layer
+    )
     return pending_sum(node, step, np.asarray(count, np.int64))
 
 

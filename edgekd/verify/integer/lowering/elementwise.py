@@ -125,7 +125,9 @@ def _add_bias(builder: Builder, node: Node, layer: Pending, index: int) -> Pendi
     if step is None or not step.layer or step.bias is not None:
         raise RefusedError(node.name, f"Add reads the result of {layer.node.name} before it is rounded")
     scale = np.asarray(step.multiplier.as_float64())  # its output is still 1
-    bias = bias_on_grid(builder, node, index, scale.reshape(-1) if scale.size > 1 and step.kernel == "MatMul" else scale)
+    bias = bias_on_grid(
+        builder, node, index, scale.reshape(-1) if scale.size > 1 and step.kernel == "MatMul" else scale
+    )
     rank = len(builder.shape(node, node.outputs[0]))
     if bias is None or bias.ndim > rank or (bias.ndim == rank and bias.shape[0] != 1):
         raise RefusedError(node.name, "its constant differs between the images of a batch")

@@ -73,9 +73,7 @@ def fully_connected(node: Node, data: Operand, weight: Operand, bias: NDArray[np
         raise RefusedError(node.name, "its bias differs between the images of a batch")
     assert data.format is not None  # an activation has one
     factors = (data.format.scale, _channels(node, weight, 1, (1, -1)))
-    return accumulate(
-        node, "MatMul", (data, weight), factors=factors, terms=values.shape[0], bias=bias, layer=True
-    )
+    return accumulate(node, "MatMul", (data, weight), factors=factors, terms=values.shape[0], bias=bias, layer=True)
 
 
 def matrix_product(builder: Builder, node: Node, first: Operand, second: Operand) -> Pending:
@@ -165,7 +163,12 @@ def window_of(node: Node, kernel: tuple[int, ...] | None = None) -> Window:
     dilations = node.ints("dilations") or (1,) * rank
     pads = node.ints("pads") or (0,) * (2 * rank)
     lengths = (len(strides), len(dilations), len(pads))
-    if lengths != (rank, rank, 2 * rank) or min((1, *sizes, *strides, *dilations)) < 1 or min((0, *pads)) < 0 or not rank:
+    if (
+        lengths != (rank, rank, 2 * rank)
+        or min((1, *sizes, *strides, *dilations)) < 1
+        or min((0, *pads)) < 0
+        or not rank
+    ):
         raise RefusedError(node.name, "its kernel, strides, dilations and pads do not fit each other")
     auto_pad = str(node.attributes.get("auto_pad", "NOTSET"))
     return Window(sizes, strides, dilations, pads, auto_pad, bool(node.int("ceil_mode", 0)))

@@ -34,7 +34,8 @@ class Arithmetic:
     """How one kind of target rounds.
 
     `requantize` makes steps of the output from sums, `average` from sums of averaged elements, `add` from terms of
-    different scales; all before zero point and range. `half_even` = rounds once, ties to the even integer.
+    different scales; all before zero point and range, and all may overwrite what they are given: fresh memory costs more
+    than the arithmetic. `half_even` = rounds once, ties to the even integer.
     """
 
     name: str
@@ -54,17 +55,17 @@ def register(arithmetic: Arithmetic) -> Arithmetic:
     return arithmetic
 
 
-def finish(steps: Sums | Integers, output: Output, *, saturate: bool = True) -> Integers:
-    """Add the zero point and bring the integers into the output's range.
+def finish(steps: Sums, output: Output, *, saturate: bool = True) -> Integers:
+    """Add the zero point and bring the integers into the output's range; `steps` is overwritten.
 
     An activation always clamps; where the target does not saturate, what the type cannot hold wraps around.
     """
     low, high = output.low, output.high
-    shifted = steps + np.asarray(output.zero_point, steps.dtype) if output.zero_point else steps
+    if output.zero_point:
+        steps += output.zero_point
     if saturate:
-        clamped = np.maximum(np.minimum(shifted, shifted.dtype.type(high)), shifted.dtype.type(low))
-        return clamped.astype(output.dtype)
-    wide = shifted.astype(np.int64)
+        return np.clip(steps, low, high, out=steps).astype(output.dtype)
+    wide = steps.astype(np.int64)
     wide = np.maximum(wide, low) if low > output.type_low else wide
     wide = np.minimum(wide, high) if high < output.type_high else wide
     span = output.type_high - output.type_low + 1

@@ -18,7 +18,9 @@ _ADD_BITS = 20  # precision of XNNPACK's addition, below the larger of the two m
 
 def requantize(sums: Sums, multiplier: Multiplier) -> Sums:
     """Return rint(float32(sum) * multiplier)."""
-    return _rounded(sums, multiplier.as_float32())
+    factors, values = multiplier.as_float32(), sums.astype(np.float32, copy=False)
+    steps = np.multiply(values, factors, out=values) if factors.ndim <= values.ndim else values * factors
+    return np.asarray(np.rint(steps, out=steps))
 
 
 def add_in_float(terms: Sequence[Term], output: np.float32) -> Sums:
@@ -42,11 +44,6 @@ def add_fixed_point(terms: Sequence[Term], output: np.float32) -> Sums:
     if shift <= 0:
         return (total << -shift).astype(np.float64)
     return ((total + (1 << (shift - 1))) >> shift).astype(np.float64)
-
-
-def _rounded(sums: Sums, multiplier: np.ndarray) -> Sums:
-    steps = sums.astype(np.float32, copy=False) * multiplier
-    return np.asarray(np.rint(steps, out=steps))
 
 
 ORT = register(

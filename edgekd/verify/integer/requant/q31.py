@@ -35,9 +35,10 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
 
 def multiply(sums: NDArray[np.int64], fixed: NDArray[np.int64], exponent: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return sums * fixed / 2^31 * 2^exponent, rounded twice; sums must fit 32 bits."""
+    """Return sums * fixed / 2^31 * 2^exponent, rounded twice; `sums` must fit 32 bits, and are overwritten."""
     left, right = np.maximum(exponent, 0), np.maximum(-exponent, 0)
-    high = (sums << left if left.any() else sums) * fixed
+    high = np.left_shift(sums, left, out=sums) if left.any() else sums
+    high *= fixed
     high += 1 << 30
     high >>= 31
     half = (np.int64(1) << right) >> 1
@@ -85,10 +86,9 @@ def _fixed(real: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def _integers(sums: Sums) -> NDArray[np.int64]:
-    values = np.asarray(sums).astype(np.int64)
-    if values.size and max(int(values.max()), -int(values.min())) > _SUM_LIMIT:
+    if sums.size and max(sums.max(), -sums.min()) > _SUM_LIMIT:
         raise UnfitError("a sum does not fit the 32 bits that the fixed-point multiplier takes")
-    return values
+    return sums.astype(np.int64)
 
 
 TFLM = register(

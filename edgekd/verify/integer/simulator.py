@@ -17,6 +17,7 @@ from edgekd.verify.integer.requant import Accumulator, Arithmetic, Sums, Term, U
 from edgekd.verify.integer.steps import Accumulate, AddTerms, Move, Program, Step, target
 from edgekd.verify.integer.values import Integers, Operand, RefusedError
 
+AVERAGES = frozenset({"ReduceSum", "SumPool"})  # kernels whose sums are divided by a count
 _CHUNK = 1  # images at a time on each core: their activations stay in the cache
 
 
@@ -136,9 +137,9 @@ class Simulator:
         if isinstance(step, AddTerms):
             scales = [item.format.scale for item in step.inputs if item.format]
             return self.arithmetic.add([Term(v, s) for v, s in zip(inputs, scales, strict=True)], step.scale)
-        averages = step.kernel in {"ReduceSum", "SumPool"}
-        scale = self.arithmetic.average if averages else self.arithmetic.requantize
-        return scale(sums, step.multiplier)
+        if step.kernel in AVERAGES:
+            return self.arithmetic.average(sums, step.multiplier, step.output.zero_point)
+        return self.arithmetic.requantize(sums, step.multiplier)
 
 
 def _confined(sums: Sums, accumulator: Accumulator) -> tuple[Sums, int]:

@@ -26,6 +26,7 @@ class Term:
 
 
 Round = Callable[[Sums, Multiplier], Sums]
+Average = Callable[[Sums, Multiplier, int], Sums]
 Add = Callable[[Sequence[Term], np.float32], Sums]
 
 
@@ -33,7 +34,7 @@ Add = Callable[[Sequence[Term], np.float32], Sums]
 class Arithmetic:
     """How one kind of target rounds.
 
-    `requantize` makes steps of the output from sums, `average` from sums of averaged elements, `add` from terms of
+    `requantize` makes steps of the output from sums, `average` from sums of averaged elements (and the output's zero point), `add` from terms of
     different scales; all before zero point and range, and all may overwrite what they are given: fresh memory costs more
     than the arithmetic. `half_even` = rounds once, ties to the even integer.
     """
@@ -41,9 +42,20 @@ class Arithmetic:
     name: str
     sentence: str
     requantize: Round
-    average: Round
+    average: Average
     add: Add
     half_even: bool
+
+
+def divide_like_tflite(sums: Sums, multiplier: Multiplier, zero_point: int) -> Sums:
+    """Return the average of integers with their zero point, half away from zero: TensorFlow Lite's average pooling.
+
+    Only where input and output have one format; the result is without the zero point again.
+    """
+    count = multiplier.count
+    values = sums.astype(np.int64) + count * zero_point
+    away = np.sign(values) * ((np.abs(values) + count // 2) // count)
+    return (away - zero_point).astype(np.float64)
 
 
 ARITHMETICS: dict[str, Arithmetic] = {}

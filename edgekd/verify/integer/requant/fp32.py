@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgekd.verify.integer.requant.base import Arithmetic, Sums, Term, register
+from edgekd.verify.integer.requant.base import Arithmetic, Sums, Term, divide_like_tflite, register
 from edgekd.verify.integer.values import Multiplier
 
 _ADD_BITS = 20  # precision of XNNPACK's addition, below the larger of the two multipliers
@@ -21,6 +21,18 @@ def requantize(sums: Sums, multiplier: Multiplier) -> Sums:
     factors, values = multiplier.as_float32(), sums.astype(np.float32, copy=False)
     steps = np.multiply(values, factors, out=values) if factors.ndim <= values.ndim else values * factors
     return np.asarray(np.rint(steps, out=steps))
+
+
+def average_like_ort(sums: Sums, multiplier: Multiplier, _zero_point: int) -> Sums:
+    """Return rint(float32(sum) * multiplier), the count in the multiplier."""
+    return requantize(sums, multiplier)
+
+
+def average_like_litert(sums: Sums, multiplier: Multiplier, zero_point: int) -> Sums:
+    """Average pooling (one scale for input and output) is TensorFlow Lite's; XNNPACK computes other means."""
+    if np.all(multiplier.as_float64() == 1):
+        return divide_like_tflite(sums, multiplier, zero_point)
+    return requantize(sums, multiplier)
 
 
 def add_in_float(terms: Sequence[Term], output: np.float32) -> Sums:
@@ -51,7 +63,7 @@ ORT = register(
         "ort",
         "multiplies by a float32 and rounds once, half to even, as onnxruntime does",
         requantize,
-        requantize,
+        average_like_ort,
         add_in_float,
         half_even=True,
     )
@@ -61,7 +73,7 @@ XNNPACK = register(
         "xnnpack",
         "multiplies by a float32 and rounds once, half to even, as XNNPACK does",
         requantize,
-        requantize,
+        average_like_litert,
         add_fixed_point,
         half_even=True,
     )

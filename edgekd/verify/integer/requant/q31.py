@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.verify.integer.requant.base import Arithmetic, Sums, Term, UnfitError, register
+from edgekd.verify.integer.requant.base import Arithmetic, Sums, Term, UnfitError, divide_like_tflite, register
 from edgekd.verify.integer.values import Multiplier
 
 _ONE = 1 << 31
@@ -54,13 +54,11 @@ def requantize(sums: Sums, multiplier: Multiplier) -> Sums:
     return _scaled(_integers(sums), multiplier.as_float64()).astype(np.float64)
 
 
-def average(sums: Sums, multiplier: Multiplier) -> Sums:
+def average(sums: Sums, multiplier: Multiplier, zero_point: int) -> Sums:
     """Divide first where input and output have one scale (average pooling), else in one fixed-point multiplier (mean)."""
     values, real = _integers(sums), multiplier.as_float64()
     if np.all(real == 1):
-        count = multiplier.count
-        half = count // 2
-        return (np.sign(values) * ((np.abs(values) + half) // count)).astype(np.float64)
+        return divide_like_tflite(sums, multiplier, zero_point)
     fixed, exponent = _fixed(real)
     shift = np.minimum(np.frexp(multiplier.count.astype(np.float64))[1] - 1, np.minimum(32, 31 + exponent))
     return multiply(values, (fixed << shift) // multiplier.count, exponent - shift).astype(np.float64)

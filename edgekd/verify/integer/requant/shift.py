@@ -29,6 +29,11 @@ def requantize(sums: Sums, multiplier: Multiplier) -> Sums:
     return np.asarray(np.floor(steps, out=steps))
 
 
+def average(sums: Sums, multiplier: Multiplier, _zero_point: int) -> Sums:
+    """Shift the sum; a count that is no power of two is refused as `requantize` does."""
+    return requantize(sums, multiplier)
+
+
 def add(terms: Sequence[Term], output: np.float32) -> Sums:
     """Align the terms on the finest scale by left shifts, add, shift the sum.
 
@@ -47,7 +52,7 @@ SHIFT = register(
         "shift",
         "shifts by a power of two and rounds half up",
         requantize,
-        requantize,
+        average,
         add,
         half_even=False,
     )

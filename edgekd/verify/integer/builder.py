@@ -119,6 +119,17 @@ class Builder:
             raise RefusedError(node.name, f"the shape of '{name}' is not known")
         return shape
 
+    def indices(self, node: Node, index: int) -> tuple[int, ...]:
+        """Return an input that holds axes or amounts.
+
+        Raises:
+            RefusedError: it is not constant.
+        """
+        array = self.graph.constant(node.input(index))
+        if array is None or not np.issubdtype(array.dtype, np.integer):
+            raise RefusedError(node.name, f"its input {index} is not constant integers")
+        return tuple(int(item) for item in array.ravel())
+
     def format(self, node: Node, scale: int, dtype: str = "", *, rank: int = 0, axis: int | None = None) -> Format:
         """Read the scale at input `scale` and the zero point behind it; `axis` is that of several scales.
 

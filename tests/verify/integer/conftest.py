@@ -123,5 +123,3 @@ def onnxruntime_of() -> Callable[..., Array]:
         return output
 
     return execute
-
-

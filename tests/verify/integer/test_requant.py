@@ -148,7 +148,10 @@ def test_an_activation_clamps_even_where_the_target_wraps() -> None:
 @pytest.mark.parametrize("name", sorted(ARITHMETICS))
 @given(st.integers(-128, 127), st.integers(-128, 127))
 def test_additions_that_need_no_rounding_are_exact(name: str, one: int, other: int) -> None:
-    terms = [Term(np.array([float(one)]), np.array(0.5, np.float32)), Term(np.array([float(other)]), np.array(0.25, np.float32))]
+    terms = [
+        Term(np.array([float(one)]), np.array(0.5, np.float32)),
+        Term(np.array([float(other)]), np.array(0.25, np.float32)),
+    ]
     assert ARITHMETICS[name].add(terms, np.float32(0.25))[0] == 2 * one + other
 
 

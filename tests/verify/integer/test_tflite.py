@@ -88,7 +88,9 @@ class Twin:
         scales = self.rng.uniform(0.001, 0.004, out) if per_channel else np.array(0.0021)
         bias = self.rng.integers(-3000, 3000, out).astype(np.int32)
         form = (0.0443, -128 if relu else 9)
-        self._onnx_layer("Conv", weight, scales, bias, {"group": self._channels if depthwise else 1, **self._pads(stride)})
+        self._onnx_layer(
+            "Conv", weight, scales, bias, {"group": self._channels if depthwise else 1, **self._pads(stride)}
+        )
         self._activate(form, relu=relu)
         options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
         options.padding, options.strideW, options.strideH = schema.Padding.SAME, stride, stride
@@ -226,7 +228,11 @@ NETS: dict[str, Callable[[Twin], Twin]] = {
     "mean": lambda twin: twin.mean(),
     "residual": lambda twin: twin.add_to_itself_pooled(),
     "four layers": lambda twin: (
-        twin.conv(8, per_channel=True).conv(8, per_channel=True, depthwise=True).pool("MAX").conv(16, per_channel=False).fully_connected(5)
+        twin.conv(8, per_channel=True)
+        .conv(8, per_channel=True, depthwise=True)
+        .pool("MAX")
+        .conv(16, per_channel=False)
+        .fully_connected(5)
     ),
 }
 

@@ -36,7 +36,7 @@ def mul(builder: Builder, node: Node) -> Pending:
 def concat(builder: Builder, node: Node) -> Value:
     """Tensors of one format are joined; those of several are first brought to the format behind."""
     parts = [builder.integers(node, index) for index in range(len(node.inputs))]
-    return joined(builder, node, parts)
+    return joined(builder, node, parts, len(builder.shape(node, node.input(0))))
 
 
 @lowers("Relu")
@@ -81,10 +81,11 @@ def product(builder: Builder, node: Node, factors: Sequence[Operand]) -> Pending
     return accumulate(node, "Mul", tuple(factors))
 
 
-def joined(builder: Builder, node: Node, parts: Sequence[Operand]) -> Value:
-    """Join tensors along an axis that is not the batch."""
-    rank = len(builder.shape(node, node.outputs[0]))
+def joined(builder: Builder, node: Node, parts: Sequence[Operand], rank: int) -> Value:
+    """Join tensors of `rank` dimensions along an axis that is not the batch."""
     axis = node.int("axis", 0) % rank
+    if any(part.values is not None and part.values.shape[:1] != (1,) for part in parts):
+        raise RefusedError(node.name, "its constant differs between the images of a batch")
     if axis == 0:
         raise RefusedError(node.name, "joining along axis 0 would mix the images of a batch")
     if all(_same_format(part, parts[0]) for part in parts):

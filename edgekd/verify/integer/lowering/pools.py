@@ -52,10 +52,7 @@ def reduce_mean(builder: Builder, node: Node) -> Pending:
     shape = builder.shape(node, node.input(0))
     given = node.ints("axes")
     if given is None and node.input(1):
-        stored = builder.integers(node, 1).values
-        if stored is None:
-            raise RefusedError(node.name, "its axes are not constant")
-        given = tuple(int(axis) for axis in stored)
+        given = builder.indices(node, 1)
     axes = sorted({axis % len(shape) for axis in (given if given is not None else range(len(shape)))})
     if 0 in axes or not axes:
         raise RefusedError(node.name, "a mean over axis 0 would mix the images of a batch")

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgekd.verify.graph import Node
 from edgekd.verify.integer.builder import Builder, Pending
-from edgekd.verify.integer.lowering.base import lowers, require_default
+from edgekd.verify.integer.lowering.base import accumulate, lowers, require_default
 from edgekd.verify.integer.lowering.elementwise import addition, joined, product
 from edgekd.verify.integer.lowering.layers import convolution, fully_connected, matrix_product, stored, transposed
 from edgekd.verify.integer.lowering.pools import averaged_axes, averaged_windows
@@ -58,10 +58,8 @@ def concat(builder: Builder, node: Node) -> Operand:
     """Concatenation of onnxruntime."""
     parts = [_stated(builder, node, index) for index in range(2, len(node.inputs), 3)]
     form = builder.format(node, 0)
-    pending = joined(builder, node, parts)
+    pending = joined(builder, node, parts, len(builder.shape(node, node.input(2))))
     if isinstance(pending, Operand):  # all parts have one format, maybe not the output's
-        from edgekd.verify.integer.lowering.base import accumulate
-
         pending = accumulate(node, "Rescale", (pending,))
     assert isinstance(pending, Pending)
     return builder.round(pending, form, node.outputs[0])

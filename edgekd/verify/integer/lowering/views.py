@@ -16,6 +16,9 @@ from edgekd.verify.integer.values import Operand, RefusedError
 @lowers("Identity", "Dropout")
 def identity(builder: Builder, node: Node) -> Value:
     """The same tensor; Dropout as inference has it."""
+    training = builder.graph.constant(node.input(2)) if node.input(2) else np.array(False)
+    if training is None or training.any():
+        raise RefusedError(node.name, "it drops elements at random")
     return builder.read(node, 0)
 
 
@@ -97,11 +100,7 @@ def _transposed(operand: Operand, axes: tuple[int, ...]) -> Operand:
 
 
 def _pads(builder: Builder, node: Node) -> tuple[int, ...]:
-    stated = node.ints("pads")  # before opset 11
-    values = None if stated else builder.integers(node, 1).values
-    if stated is None and values is None:
-        raise RefusedError(node.name, "its pads are not constant")
-    return stated or tuple(int(value) for value in np.ravel(np.asarray(values)))
+    return node.ints("pads") or builder.indices(node, 1)  # an attribute before opset 11
 
 
 def _pad_value(builder: Builder, node: Node, operand: Operand) -> int:

@@ -11,8 +11,11 @@ from edgekd.errors import EdgekdError, ModelError, ProfileError, StorageError, U
 from edgekd.manifest import Manifest
 from edgekd.profile import HardwareProfile, load_profile, profile_names
 from edgekd.verify.accuracy import Measured, Notify, Options, measure
+from edgekd.verify.estimates import estimates_of
 from edgekd.verify.facts import Facts, facts_of
+from edgekd.verify.integer.static import accumulator_rows, certificate_of
 from edgekd.verify.reading import read_graph
+from edgekd.verify.regions import weight_regions
 from edgekd.verify.report import Computed, Report, Timings, Unverified, report_of, shown_path
 from edgekd.verify.request import Request
 from edgekd.verify.requirements import Requirement, complete, judged
@@ -47,7 +50,7 @@ def verify(
     findings = check_all(facts, hardware)
     chosen = _options(options, require, facts.manifest)
     static_s = time.perf_counter() - start
-    measured = Measured() if static else measure(facts, chosen, notify)
+    measured = Measured() if static else measure(facts, hardware, chosen, notify)
     accuracy_s = None if static else time.perf_counter() - start - static_s
     report = report_of(
         facts,
@@ -117,9 +120,14 @@ def _options(options: Options | Request | None, require: Sequence[Requirement], 
     return request.options(manifest)
 
 
-def _computed(_facts: Facts, _hardware: HardwareProfile) -> Computed:
+def _computed(facts: Facts, hardware: HardwareProfile) -> Computed:
     """What can be said without running the file."""
-    return Computed()
+    return Computed(
+        accumulators=accumulator_rows(facts.lowered, hardware),
+        certificate=certificate_of(facts.lowered, hardware),
+        estimates=estimates_of(facts, hardware),
+        regions=weight_regions(facts.costs, hardware),
+    )
 
 
 def _profile(manifest: Manifest | None, profile: str | HardwareProfile | None) -> HardwareProfile:

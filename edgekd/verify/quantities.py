@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from edgekd.manifest import AccuracyRow
+from edgekd.verify.engines import OPTIMIZED
 from edgekd.verify.report import Report
 
 PROTOCOL_FILTERS = ("way", "query", "head")
 _OF_ACCURACY = ("way", "shot", "query", "head", "engine", "dataset", "split")
-_BASELINE = "onnxruntime"  # what engines are compared with: it never differs from itself
 
 Filters = Mapping[str, str | int]
 
@@ -100,7 +100,7 @@ def sqnr_db(report: Report, wanted: Filters) -> Iterator[Reading]:
 def differing(report: Report, wanted: Filters) -> Iterator[Reading]:
     """The share of output elements that differ from onnxruntime's."""
     for row in report.engines:
-        if wanted.get("engine", row.engine) == row.engine and row.engine != _BASELINE:
+        if wanted.get("engine", row.engine) == row.engine and row.engine != OPTIMIZED:
             yield Reading(row.differing, f" ({row.engine})")
 
 
@@ -108,7 +108,7 @@ def differing(report: Report, wanted: Filters) -> Iterator[Reading]:
 def max_lsb(report: Report, wanted: Filters) -> Iterator[Reading]:
     """The largest difference of an output element from onnxruntime's."""
     for row in report.engines:
-        if wanted.get("engine", row.engine) == row.engine and row.engine != _BASELINE:
+        if wanted.get("engine", row.engine) == row.engine and row.engine != OPTIMIZED:
             yield Reading(row.max_lsb, f" ({row.engine})")
 
 

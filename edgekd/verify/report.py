@@ -13,16 +13,25 @@ from pydantic import BaseModel, ConfigDict
 from edgekd import __version__
 from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.profile import HardwareProfile
-from edgekd.verify.accuracy import ENGINE, Measured
+from edgekd.verify.accuracy import Measured
+from edgekd.verify.engines import OPTIMIZED
 from edgekd.verify.environment import cpu_flags, versions
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Flavour
 from edgekd.verify.planner import Plan
-from edgekd.verify.results import AccumulatorRow, Certificate, EngineRow, Estimate, PlannedBuffer, SqnrRow
+from edgekd.verify.results import (
+    AccumulatorRow,
+    Certificate,
+    EngineRow,
+    Estimate,
+    PlannedBuffer,
+    RegionRow,
+    SqnrRow,
+    WeightRow,
+)
 from edgekd.verify.rules import Finding, Status
 
 DEPLOYED = "deployed"  # the stage of the lineage that is the file itself
-MEASURED = ("engines", "accumulators", "certificate", "sqnr")  # what running the file adds, or makes more exact
 
 
 class _Frozen(BaseModel):
@@ -65,7 +74,7 @@ class Memory(_Frozen):
     """Bytes of weights and activations; None where a size is not known.
 
     `live_at_peak` adds up to the lower bound. `plan` says where each tensor lies without fusing, `steps` names the
-    operators that its steps count.
+    operators that its steps count. `weights` splits the weight bytes by bit-width, `regions` by the target's memories.
     """
 
     weight_bytes: int
@@ -77,6 +86,8 @@ class Memory(_Frozen):
     live_at_peak: tuple[LiveTensor, ...] = ()
     plan: tuple[PlannedBuffer, ...] = ()
     steps: tuple[str, ...] = ()
+    weights: tuple[WeightRow, ...] = ()
+    regions: tuple[RegionRow, ...] = ()
 
 
 class LayerRow(_Frozen):
@@ -170,11 +181,12 @@ def verdict_of(findings: Iterable[Finding]) -> Status:
 
 @dataclass(frozen=True)
 class Computed:
-    """What follows from a file and a profile without running it."""
+    """What follows from a file and a profile together, without running it."""
 
     accumulators: tuple[AccumulatorRow, ...] = ()
     certificate: Certificate | None = None
     estimates: tuple[Estimate, ...] = ()
+    regions: tuple[RegionRow, ...] = ()
 
 
 def report_of(
@@ -194,7 +206,7 @@ def report_of(
         profile=ProfileRef(name=profile.name, sha256=profile.sha256),
         params=Params(total=facts.costs.parameters, cap=profile.params.max),
         macs=facts.costs.macs,
-        memory=_memory(facts),
+        memory=_memory(facts, computed.regions),
         findings=findings,
         accuracy=measured.rows,
         layers=tuple(LayerRow.model_validate(vars(cost)) for cost in facts.costs.layers),
@@ -202,7 +214,11 @@ def report_of(
         warnings=warnings,
         environment=Environment(edgekd=__version__, versions=versions(), cpu_flags=cpu_flags()),
         timings=timings,
-        **(vars(computed) | {name: rows for name in MEASURED if (rows := getattr(measured, name, None))}),
+        engines=measured.engines,
+        accumulators=measured.accumulators or computed.accumulators,
+        certificate=computed.certificate,
+        sqnr=measured.sqnr,
+        estimates=computed.estimates,
     )
 
 
@@ -217,7 +233,7 @@ def _model(facts: Facts) -> ModelRef:
     )
 
 
-def _memory(facts: Facts) -> Memory:
+def _memory(facts: Facts, regions: tuple[RegionRow, ...]) -> Memory:
     memory = facts.memory
     plan, fused = memory.plan, memory.fused
     live = plan.live_at_peak() if plan else ()
@@ -231,6 +247,8 @@ def _memory(facts: Facts) -> Memory:
         live_at_peak=tuple(LiveTensor(tensor=item.tensor, shape=item.shape, bytes=item.bytes) for item in live),
         plan=_planned(plan) if plan else (),
         steps=tuple(node.name for node in memory.steps),
+        weights=facts.costs.by_bits,
+        regions=regions,
     )
 
 
@@ -255,6 +273,6 @@ def _lineage(facts: Facts, accuracy: tuple[AccuracyRow, ...]) -> tuple[StageResu
         backbone=earlier[-1].backbone if earlier else "",
         parameters=facts.costs.parameters,
         weight_bytes=facts.costs.weight_bytes,
-        accuracy=tuple(row for row in accuracy if row.engine == ENGINE),
+        accuracy=tuple(row for row in accuracy if row.engine == OPTIMIZED),
     )
     return (*earlier, deployed)

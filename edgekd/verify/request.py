@@ -63,8 +63,7 @@ class Request:
             "head": self.head or (first.head if first else Options.head),
             "shots": tuple(dict.fromkeys((*shots, *self.more_shots))),
         }
-        known = {field.name for field in fields(Options)}
-        return Options(**{name: value for name, value in chosen.items() if name in known})
+        return Options(**{field.name: chosen[field.name] for field in fields(Options)})
 
 
 def _last_measured(manifest: Manifest | None) -> tuple[AccuracyRow, ...]:

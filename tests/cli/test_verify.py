@@ -168,7 +168,8 @@ def lines_of(result: Result) -> str:
 
 
 def measured(result: Result) -> list[tuple[int, int, int, str]]:
-    return [(row["way"], row["shot"], row["query"], row["head"]) for row in json.loads(result.stdout)["accuracy"]]
+    rows = json.loads(result.stdout)["accuracy"]
+    return [(row["way"], row["shot"], row["query"], row["head"]) for row in rows if row["engine"] == "onnxruntime"]
 
 
 def test_the_protocol_follows_the_lineage_of_the_file(exported: Path) -> None:
@@ -188,12 +189,12 @@ def test_headings_show_the_queries_where_they_differ(exported: Path, monkeypatch
 def test_the_shot_that_a_requirement_is_of_is_measured(exported: Path) -> None:
     arguments = (exported, "--episodes", 40, "--require", "accuracy[2w2s] >= 0.9", "--json", "-")
     report = json.loads(run(*arguments).stdout)
-    assert [row["shot"] for row in report["accuracy"]] == [1, 3, 2]
+    assert {row["shot"] for row in report["accuracy"]} == {1, 3, 2}
     (found,) = [finding for finding in report["findings"] if finding["rule"] == "require"]
     assert (found["status"], found["value"]) == ("pass", 1.0)
     failed = run(exported, "--episodes", 40, "--require", "accuracy_low[2w1s] > 1")
     assert failed.exit_code == 1
-    assert "accuracy_low[2w1s] is 1.0000 = 1.0000 - 0.0000 (onnxruntime)" in lines_of(failed)
+    assert "accuracy_low[2w1s] is 1.0000 = 1.0000 - 0.0000 (onnxruntime); required > 1.0000" in lines_of(failed)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ def test_json_to_stdout_leaves_nothing_else_there(model: Path) -> None:
 def test_a_foreign_file_measured_on_given_images(exported: Path, images: str) -> None:
     arguments = ("--data", images, "--split", "val", "--way", 2, "--shot", 1, "--query", 2, "--episodes", 40)
     report = json.loads(run(exported, *arguments, "--json", "-").stdout)
-    assert [(row["split"], row["shot"]) for row in report["accuracy"]] == [("val", 1)]
+    assert {(row["split"], row["shot"]) for row in report["accuracy"]} == {("val", 1)}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edgekd.cli._engines import arithmetic_lines, engines_table
 from edgekd.cli._lineage import gains, stages_table
-from edgekd.report.wording import estimate_line, live_set
+from edgekd.report.wording import estimate_line, live_set, region_line, weights_by_width
 from edgekd.verify.accuracy import FINGERPRINT_RULE
 from edgekd.verify.report import Report, Unverified, collect
 from edgekd.verify.requirements import RULE
@@ -95,6 +95,9 @@ def _findings_table(findings: Sequence[Finding]) -> Table:
 def _memory_lines(report: Report) -> list[str]:
     memory = report.memory
     lines = [f"weights {memory.weight_bytes:,} B, {report.params.total:,} parameters, {report.macs:,} MACs"]
+    if memory.weights:
+        lines.append(f"  {weights_by_width(memory)}")
+    lines += [f"  {region_line(row)}" for row in memory.regions]
     if memory.peak_activation_bytes is not None:
         lines.append(f"activations: peak {memory.peak_activation_bytes:,} B at {memory.peak_node} ({memory.planner})")
         lines.append(f"  live there: {live_set(memory)} = {memory.lower_bound_bytes:,} B")

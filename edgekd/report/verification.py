@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from edgekd.report import verification_figures as figures
 from edgekd.report.templates import render
-from edgekd.report.wording import certificate_line, estimate_line, live_set, rule_sentence, sqnr_line
+from edgekd.report.wording import (
+    certificate_line,
+    estimate_line,
+    live_set,
+    region_line,
+    rule_sentence,
+    sqnr_line,
+    weights_by_width,
+)
 
 if TYPE_CHECKING:
     from edgekd.verify.report import Report, Unverified
@@ -51,6 +59,8 @@ def verification_page(entries: Entries) -> str:
         live_set=live_set,
         sqnr_line=sqnr_line,
         rule_sentence=rule_sentence,
+        region_line=region_line,
+        weights_by_width=weights_by_width,
     )
 
 

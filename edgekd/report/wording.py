@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgekd.verify.report import Memory
-    from edgekd.verify.results import Certificate, Estimate, SqnrRow
+    from edgekd.verify.results import Certificate, Estimate, RegionRow, SqnrRow
+
+MOST_REASONS = 3
 
 # What rules demand that are no functions of a file alone; the others say it in their docstring.
 _SENTENCES: Mapping[str, str] = {
@@ -33,11 +35,23 @@ def live_set(memory: Memory) -> str:
     )
 
 
+def weights_by_width(memory: Memory) -> str:
+    """How the weight bytes split by bit-width, biases apart; empty where there are none."""
+    return ", ".join(f"{row.bytes:,} B of {row.bits}-bit {row.kind}" for row in memory.weights)
+
+
+def region_line(row: RegionRow) -> str:
+    """How full a memory for weights or biases is."""
+    return f"{row.region} ({row.role}): {row.used_bytes:,} of {row.bytes:,} B"
+
+
 def certificate_line(certificate: Certificate) -> str:
     """Whether the file computes the same integers everywhere, and if not, why."""
     if certificate.bit_exact:
         return "certificate: bit-exact everywhere (power-of-two scales, every sum below 2^24)"
-    return f"no certificate of bit-exactness: {'; '.join(certificate.reasons) or 'not proven'}"
+    reasons = certificate.reasons[:MOST_REASONS] or ("not proven",)
+    more = len(certificate.reasons) - len(reasons)
+    return f"no certificate of bit-exactness: {'; '.join(reasons)}" + (f"; and {more} more" if more > 0 else "")
 
 
 def sqnr_line(rows: Sequence[SqnrRow]) -> str:

@@ -9,7 +9,16 @@ import pytest
 
 from edgekd.manifest import AccuracyRow
 from edgekd.verify.report import Report, verdict_of
-from edgekd.verify.results import AccumulatorRow, Certificate, EngineRow, Estimate, PlannedBuffer, SqnrRow
+from edgekd.verify.results import (
+    AccumulatorRow,
+    Certificate,
+    EngineRow,
+    Estimate,
+    PlannedBuffer,
+    RegionRow,
+    SqnrRow,
+    WeightRow,
+)
 from edgekd.verify.rules import Finding
 
 
@@ -54,6 +63,8 @@ def build(path: str = "models/a b.onnx", findings: tuple[Finding, ...] = FINDING
                 PlannedBuffer(tensor="y", bytes=32, offset=64, first_step=1, last_step=1),
             ],
             "steps": ("quantize", "conv"),
+            "weights": [WeightRow(kind="weights", bits=4, elements=300, bytes=150)],
+            "regions": [RegionRow(region="flash", role="weights", bytes=1000, used_bytes=240)],
         },
         "findings": findings,
         "accuracy": [

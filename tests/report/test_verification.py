@@ -65,6 +65,8 @@ def test_the_page_holds_the_verdict_the_findings_and_four_figures(make_report: M
         "64 (pixels, 1 x 1 x 8 x 8) + 32 (y, 1 x 32) = 96 B",
         "scale of conv is no power of two",
         "worst 28.5 dB at fc",
+        "150 B of 4-bit weights",
+        "flash (weights): 240 of 1,000 B",
         "1.5 to 3 ms at a measured rate",
         "neither AVX512-VNNI",
         "avx2",
@@ -127,6 +129,8 @@ def test_thousands_of_tensors_are_drawn_up_to_a_bound(make_report: Make) -> None
     [
         (Certificate(bit_exact=True), "certificate: bit-exact everywhere"),
         (Certificate(bit_exact=False, reasons=("a", "b")), "no certificate of bit-exactness: a; b"),
+        (Certificate(bit_exact=False, reasons=tuple("abcde")), "no certificate of bit-exactness: a; b; c; and 2 more"),
+        (Certificate(bit_exact=False), "no certificate of bit-exactness: not proven"),
     ],
 )
 def test_the_certificate_in_words(certificate: Certificate, words: str) -> None:

@@ -242,7 +242,9 @@ def test_accuracy_on_the_images_that_the_manifest_names(tmp_path: Path, images: 
         (2, 3, "test"),
     ]
     engines = {"onnxruntime", "onnxruntime:unoptimized", "integer:ort"}
-    assert {row.engine for row in report.accuracy} == {row.engine for row in report.engines} | {"onnxruntime"} == engines
+    assert (
+        {row.engine for row in report.accuracy} == {row.engine for row in report.engines} | {"onnxruntime"} == engines
+    )
     assert all(row.mean > 0.95 for row in report.accuracy)
     assert all(0 <= row.ci95 < 0.1 for row in report.accuracy)
     (same,) = [finding for finding in report.findings if finding.rule == "data-fingerprint"]

@@ -45,7 +45,8 @@ _checks = _apply(
         "--requant",
         multiple=True,
         metavar="NAME",
-        help="Also compute in this integer arithmetic; may be given several times.  [default: the profile's]",
+        help="Integer arithmetic to simulate: ort, xnnpack, tflm or shift; may be given several times.  "
+        "[default: the profile's]",
     ),
 )
 _measuring = _apply(

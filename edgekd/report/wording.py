@@ -14,6 +14,9 @@ MOST_REASONS = 3
 # What rules demand that are no functions of a file alone; the others say it in their docstring.
 _SENTENCES: Mapping[str, str] = {
     "data-fingerprint": "Accuracy is measured on the images that the file's manifest names.",
+    "bit-exact-engines": "Engines that add exactly give the integers that the certificate promises.",
+    "golden-vectors": "The file gives the golden integers that were exported beside it.",
+    "integer-simulation": "The arithmetics to simulate can compute this file.",
     "remark": "Something to know about this run; it decides nothing.",
     "require": "The report meets the limits that the user set.",
 }

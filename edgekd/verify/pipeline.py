@@ -13,7 +13,7 @@ from edgekd.profile import HardwareProfile, load_profile, profile_names
 from edgekd.verify.accuracy import Measured, Notify, Options, measure
 from edgekd.verify.estimates import estimates_of
 from edgekd.verify.facts import Facts, facts_of
-from edgekd.verify.integer.static import accumulator_rows, certificate_of
+from edgekd.verify.integer.static import accumulator_rows, certificate_of, chosen_arithmetic
 from edgekd.verify.reading import read_graph
 from edgekd.verify.regions import weight_regions
 from edgekd.verify.report import Computed, Report, Timings, Unverified, report_of, shown_path
@@ -48,7 +48,7 @@ def verify(
     facts = facts_of(read_graph(Path(path)))
     hardware = _profile(facts.manifest, profile)
     findings = check_all(facts, hardware)
-    chosen = _options(options, require, facts.manifest)
+    chosen = _options(options, require, facts.manifest, hardware)
     static_s = time.perf_counter() - start
     measured = Measured() if static else measure(facts, hardware, chosen, notify)
     accuracy_s = None if static else time.perf_counter() - start - static_s
@@ -112,12 +112,17 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(where, name) for name in files if not name.startswith(".") and name.endswith(SUFFIX))
 
 
-def _options(options: Options | Request | None, require: Sequence[Requirement], manifest: Manifest | None) -> Options:
+def _options(
+    options: Options | Request | None,
+    require: Sequence[Requirement],
+    manifest: Manifest | None,
+    hardware: HardwareProfile,
+) -> Options:
     if isinstance(options, Options):
         return options
     request = complete(options or Request(), require)
     request.check()
-    return request.options(manifest)
+    return request.options(manifest, chosen_arithmetic(hardware).name)
 
 
 def _computed(facts: Facts, hardware: HardwareProfile) -> Computed:

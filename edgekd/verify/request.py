@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from edgekd.errors import UsageError
+from edgekd.errors import UsageError, unknown
 from edgekd.manifest import AccuracyRow, Manifest
 from edgekd.verify.accuracy import Options
 
@@ -15,7 +15,7 @@ MOST_EPISODES = 1_000_000  # the interval is then a tenth of that of 10,000
 class Request:
     """How to measure accuracy; what is None or empty is as the file's manifest says, else as `Options` do.
 
-    `more_shots` are measured besides.
+    `requant` names the arithmetics to simulate, else the profile's own; `more_shots` and `more_requant` come on top.
     """
 
     data: str | None = None
@@ -30,18 +30,23 @@ class Request:
     head: str | None = None
     requant: tuple[str, ...] = ()
     more_shots: tuple[int, ...] = ()
+    more_requant: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse what no file and no image set could serve, before anything is read.
 
         Raises:
-            UsageError: a number that no protocol can have, an unknown head, absurdly many episodes.
+            UsageError: a number that no protocol can have, an unknown head or arithmetic, absurdly many episodes.
             DataError: an unknown split.
         """
         from edgekd.data.imageset import checked_split
         from edgekd.heads import find_head
+        from edgekd.verify.integer.requant import ARITHMETICS
 
-        options = self.options(None)
+        options = self.options(None, None)
+        for name in options.requant:
+            if name not in ARITHMETICS:
+                raise UsageError(unknown("arithmetic", name, ARITHMETICS))
         options.protocols()
         find_head(options.head)
         if options.split:
@@ -51,8 +56,11 @@ class Request:
         if options.size is not None and options.size < 1:
             raise UsageError(f"size must be at least 1, not {options.size}")
 
-    def options(self, manifest: Manifest | None) -> Options:
-        """Return the options for one file: what is not asked for is as when its lineage was measured."""
+    def options(self, manifest: Manifest | None, own_requant: str | None) -> Options:
+        """Return the options for one file: what is not asked for is as when its lineage was measured.
+
+        `own_requant` is the arithmetic of the profile.
+        """
         rows = _last_measured(manifest)
         first = rows[0] if rows else None
         shots = self.shots or tuple(dict.fromkeys(row.shot for row in rows)) or Options.shots
@@ -62,8 +70,14 @@ class Request:
             "query": self.query if self.query is not None else first.query if first else Options.query,
             "head": self.head or (first.head if first else Options.head),
             "shots": tuple(dict.fromkeys((*shots, *self.more_shots))),
+            "requant": self._arithmetics(own_requant),
         }
         return Options(**{field.name: chosen[field.name] for field in fields(Options)})
+
+    def _arithmetics(self, own: str | None) -> tuple[str, ...]:
+        """The profile's own stays where it is not replaced, only added to."""
+        first = self.requant or ((own,) if own and self.more_requant else ())
+        return tuple(dict.fromkeys((*first, *self.more_requant)))
 
 
 def _last_measured(manifest: Manifest | None) -> tuple[AccuracyRow, ...]:

@@ -125,7 +125,7 @@ def complete(request: Request, requirements: Iterable[Requirement]) -> Request:
         request = _with(request, "more_shots", (*request.more_shots, *_value(item, "shot")))
         kind, _, requant = str(item.filters.get("engine", "")).partition(":")
         if kind == "integer" and requant:
-            request = _with(request, "requant", tuple(dict.fromkeys((*request.requant, requant))))
+            request = _with(request, "more_requant", (*request.more_requant, requant))
     return request
 
 

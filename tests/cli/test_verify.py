@@ -69,7 +69,11 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def exported(tmp_path: Path, images: str) -> Path:
     """A file with a manifest and a lineage."""
-    manifest = Manifest(
+    return save(tmp_path / "exported.onnx", make_manifest(images).to_metadata())
+
+
+def make_manifest(images: str) -> Manifest:
+    return Manifest(
         edgekd="0.1.0",
         versions={},
         profile="tu_accel_150k",
@@ -91,7 +95,6 @@ def exported(tmp_path: Path, images: str) -> Path:
         weights_sha256="",
         golden_sha256="",
     )
-    return save(tmp_path / "exported.onnx", manifest.to_metadata())
 
 
 def save(path: Path, metadata: dict[str, str] | None = None) -> Path:
@@ -195,6 +198,27 @@ def test_the_shot_that_a_requirement_is_of_is_measured(exported: Path) -> None:
     failed = run(exported, "--episodes", 40, "--require", "accuracy_low[2w1s] > 1")
     assert failed.exit_code == 1
     assert "accuracy_low[2w1s] is 1.0000 = 1.0000 - 0.0000 (onnxruntime); required > 1.0000" in lines_of(failed)
+
+
+def test_arithmetics_are_simulated_by_name(exported: Path) -> None:
+    def simulated(*arguments: str) -> set[str]:
+        report = json.loads(run(exported, "--episodes", 40, *arguments, "--json", "-").stdout)
+        return {row["engine"] for row in report["accuracy"] if row["engine"].startswith("integer:")}
+
+    assert simulated() == {"integer:ort"}
+    assert simulated("--requant", "tflm", "--requant", "xnnpack") == {"integer:tflm", "integer:xnnpack"}
+    assert simulated("--require", "accuracy[2w1s, engine=integer:tflm] > 0") == {"integer:ort", "integer:tflm"}
+
+
+def test_a_profile_that_is_not_on_this_machine_comes_from_the_file(tmp_path: Path, images: str) -> None:
+    own = 'name = "mine"\n[params]\nmax = 0\n'
+    if "profile_toml" not in Manifest.model_fields:
+        pytest.skip("manifests carry no profile yet")
+    manifest = make_manifest(images).model_copy(update={"profile": "gone.toml", "profile_toml": own})
+    path = save(tmp_path / "own.onnx", manifest.to_metadata())
+    result = run(path, "--static")
+    assert result.exit_code == 1
+    assert "profile mine" in result.stdout
 
 
 @pytest.mark.parametrize(

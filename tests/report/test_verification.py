@@ -6,11 +6,15 @@ from html.parser import HTMLParser
 
 import pytest
 
+from edgekd.report.junit import REQUIRE
+from edgekd.report.sarif import REMARK
 from edgekd.report.verification import verification_page
-from edgekd.report.wording import certificate_line, estimate_line
+from edgekd.report.wording import certificate_line, estimate_line, rule_sentence
+from edgekd.verify.accuracy import FINGERPRINT_RULE
+from edgekd.verify.agreement import ENGINES_RULE, GOLDEN_RULE, SIMULATION_RULE
 from edgekd.verify.report import Report, Unverified
 from edgekd.verify.results import Certificate, Estimate, PlannedBuffer
-from edgekd.verify.rules import Finding
+from edgekd.verify.rules import RULES, Finding
 
 Make = Callable[..., Report]
 BARE = {
@@ -135,6 +139,12 @@ def test_thousands_of_tensors_are_drawn_up_to_a_bound(make_report: Make) -> None
 )
 def test_the_certificate_in_words(certificate: Certificate, words: str) -> None:
     assert certificate_line(certificate).startswith(words)
+
+
+def test_every_rule_has_a_sentence() -> None:
+    measured = (SIMULATION_RULE, ENGINES_RULE, GOLDEN_RULE, FINGERPRINT_RULE, REQUIRE, REMARK)
+    assert all(rule_sentence(name).endswith(".") for name in (*RULES, *measured))
+    assert not [name for name in measured if rule_sentence(name) == rule_sentence("new").replace("new", name)]
 
 
 def test_an_estimate_says_its_kind_and_its_range() -> None:

@@ -40,22 +40,35 @@ def manifest(*stages: tuple[AccuracyRow, ...]) -> Manifest:
 
 
 def test_without_a_manifest_the_common_protocol() -> None:
-    assert Request().options(None) == Options()
-    assert Request().options(manifest()) == Options()
+    assert Request().options(None, None) == Options()
+    assert Request().options(manifest(), None) == Options()
 
 
 def test_the_protocol_of_the_last_measured_stage() -> None:
     other = row(9, way=2, query=1, head="cosine")
-    options = Request().options(manifest((other,), (row(2), row(7), row(3, way=5)), ()))
+    options = Request().options(manifest((other,), (row(2), row(7), row(3, way=5)), ()), "ort")
     assert (options.way, options.shots, options.query, options.head) == (20, (2, 7), 3, "euclid")
 
 
 def test_what_is_asked_for_comes_first() -> None:
     asked = Request(way=3, shots=(4,), query=1, head="cosine", more_shots=(4, 6), episodes=7, seed=2, data="x")
-    options = asked.options(manifest((row(2),)))
+    options = asked.options(manifest((row(2),)), None)
     assert (options.way, options.shots, options.query, options.head) == (3, (4, 6), 1, "cosine")
     assert (options.episodes, options.seed, options.data) == (7, 2, "x")
-    assert Request(way=3).options(manifest((row(2),))).query == 3, "the rest still follows the file"
+    assert Request(way=3).options(manifest((row(2),)), None).query == 3, "the rest still follows the file"
+
+
+@pytest.mark.parametrize(
+    ("request_", "simulated"),
+    [
+        (Request(), ()),
+        (Request(requant=("shift", "ort")), ("shift", "ort")),
+        (Request(more_requant=("shift", "ort")), ("ort", "shift")),
+        (Request(requant=("shift",), more_requant=("tflm", "shift")), ("shift", "tflm")),
+    ],
+)
+def test_arithmetics_replace_the_profiles_own_or_come_on_top(request_: Request, simulated: tuple[str, ...]) -> None:
+    assert request_.options(None, "ort").requant == simulated
 
 
 @pytest.mark.parametrize(
@@ -69,6 +82,8 @@ def test_what_is_asked_for_comes_first() -> None:
         (Request(seed=-1), UsageError, "seed must be at least 0"),
         (Request(head="cosin"), UsageError, "Did you mean 'cosine'"),
         (Request(split="tset"), DataError, "Did you mean 'test'"),
+        (Request(requant=("tflite",)), UsageError, "unknown arithmetic 'tflite'"),
+        (Request(more_requant=("tflmm",)), UsageError, "Did you mean 'tflm'"),
         (Request(size=0), UsageError, "size must be at least 1"),
     ],
 )

@@ -170,9 +170,9 @@ def test_bad_text_is_refused_with_what_would_be_right(text: str, complaint: str)
 def test_what_a_requirement_needs_is_measured() -> None:
     request = complete(Request(), [parse("accuracy[10w3s, head=euclid] > 0"), parse("accuracy[10w7s] > 0")])
     assert (request.way, request.head, request.query, request.more_shots) == (10, "euclid", None, (3, 7))
-    options = request.options(None)
+    options = request.options(None, None)
     assert (options.way, options.shots, options.head) == (10, (1, 5, 3, 7), "euclid")
-    assert complete(Request(), [parse("accuracy[5w1s, engine=integer:tflm] > 0")]).requant == ("tflm",)
+    assert complete(Request(), [parse("accuracy[5w1s, engine=integer:tflm] > 0")]).more_requant == ("tflm",)
     assert complete(Request(), [parse("params > 0")]) == Request()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"pass": 0, "fail": 1, "unknown": 0}
 EXIT_FIX = 2
+LOG_WIDTH = 120  # columns
 EXIT_UNKNOWN_STRICT = 3
 SEVERITY = (0, EXIT_UNKNOWN_STRICT, 1, EXIT_FIX)  # of several files the worst exit code counts
 
@@ -98,8 +100,6 @@ def command(ctx: click.Context, /, model: Path, **options: Any) -> None:  # noqa
     Any ONNX file will do; one that edgekd exported names its own profile, images and protocol. Exit code: 0 pass or
     unknown, 1 fail, 2 something to fix in the command or a file, 3 unknown with --strict; of several files the worst.
     """
-    from rich.console import Console
-
     from edgekd.cli._outputs import STDOUT, require_writable, targets_of, write_outputs
     from edgekd.cli._verdict import print_failures, print_report, print_summary
     from edgekd.verify import Report
@@ -109,13 +109,13 @@ def command(ctx: click.Context, /, model: Path, **options: Any) -> None:  # noqa
     require_writable(targets, paths)
     strict = options.pop("strict")
     entries = _verified(paths, options, many=many)
-    write_outputs(entries, targets, many=many, strict=strict)
-    console = Console(stderr=STDOUT in targets.values(), highlight=False)
+    console = _console(stderr=STDOUT in targets.values())
     for entry in entries:
         if isinstance(entry, Report):
             (print_failures if many else print_report)(console, entry)
     if many:
         print_summary(console, entries)
+    write_outputs(entries, targets, many=many, strict=strict)
     ctx.exit(max((exit_code(entry, strict=strict) for entry in entries), key=SEVERITY.index))
 
 
@@ -136,14 +136,12 @@ def _paths(model: Path) -> tuple[bool, tuple[Path, ...]]:
 
 def _verified(paths: Sequence[Path], options: dict[str, Any], *, many: bool) -> list[Entry]:
     """Verify the files; of a single one an error goes on to the user."""
-    from rich.console import Console
-
     from edgekd.verify import parse, verify, verify_each
 
     profile, static = options.pop("profile"), options.pop("static")
     require = [parse(text) for text in options.pop("require")]
     request = _request(options, require)
-    notices = Console(stderr=True, highlight=False)
+    notices = _console(stderr=True)
     settings: dict[str, Any] = {"static": static, "options": request, "require": require, "notify": _notify(notices)}
     return (
         _each(notices, paths, verify_each(paths, profile, **settings))
@@ -172,6 +170,16 @@ def _each(console: Console, paths: Sequence[Path], entries: Iterator[Entry]) -> 
         with watching(console, f"verifying {path}{count}"):
             found.append(next(entries))
     return found
+
+
+def _console(*, stderr: bool) -> Console:
+    """Return where to print; a log is no terminal and has room for whole tables."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = LOG_WIDTH
+    return console
 
 
 def _notify(console: Console) -> Callable[[str], None]:

@@ -11,12 +11,13 @@ from edgekd.errors import EdgekdError, ModelError, ProfileError, StorageError, U
 from edgekd.manifest import Manifest
 from edgekd.profile import HardwareProfile, load_profile, profile_names
 from edgekd.verify.accuracy import Measured, Notify, Options, measure
+from edgekd.verify.assembly import Computed, report_of
 from edgekd.verify.estimates import estimates_of
 from edgekd.verify.facts import Facts, facts_of
 from edgekd.verify.integer.static import accumulator_rows, certificate_of, chosen_arithmetic
 from edgekd.verify.reading import read_graph
 from edgekd.verify.regions import weight_regions
-from edgekd.verify.report import Computed, Report, Timings, Unverified, report_of, shown_path
+from edgekd.verify.report import Report, Timings, Unverified, shown_path
 from edgekd.verify.request import Request
 from edgekd.verify.requirements import Requirement, complete, judged
 from edgekd.verify.rules import check_all
@@ -49,9 +50,9 @@ def verify(
     hardware = _profile(facts.manifest, profile)
     findings = check_all(facts, hardware)
     chosen = _options(options, require, facts.manifest, hardware)
-    static_s = time.perf_counter() - start
+    middle = time.perf_counter()
     measured = Measured() if static else measure(facts, hardware, chosen, notify)
-    accuracy_s = None if static else time.perf_counter() - start - static_s
+    accuracy_s = None if static else round(time.perf_counter() - middle, 4)
     report = report_of(
         facts,
         hardware,
@@ -59,7 +60,7 @@ def verify(
         measured=measured,
         computed=_computed(facts, hardware),
         warnings=(*_profile_warnings(facts.manifest, profile, hardware), *measured.warnings),
-        timings=Timings(static_s=round(static_s, 4), accuracy_s=None if accuracy_s is None else round(accuracy_s, 4)),
+        timings=Timings(static_s=round(middle - start, 4), accuracy_s=accuracy_s),
     )
     return judged(report, require)
 

@@ -22,9 +22,10 @@ from edgekd.manifest import DataRef, Manifest, Preprocessing, QuantScheme, Stage
 from edgekd.profile import HardwareProfile, load_profile
 from edgekd.verify import Options, Report, Unverified, collect, find_models, parse, verify, verify_each
 from edgekd.verify.accuracy import Measured
+from edgekd.verify.assembly import Computed, report_of
 from edgekd.verify.facts import facts_of
 from edgekd.verify.reading import read_graph
-from edgekd.verify.report import Computed, Timings, report_of, verdict_of
+from edgekd.verify.report import Timings, verdict_of
 from edgekd.verify.results import Certificate
 from edgekd.verify.rules import Finding
 

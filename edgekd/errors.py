@@ -38,9 +38,10 @@ class StorageError(EdgekdError):
     """A file could not be written: disk full, no permission, path missing."""
 
 
-def unknown(kind: str, name: str, legal: Iterable[str]) -> str:
-    """Return the message for a name that is not one of `legal`, with the nearest legal one first."""
+def unknown(kind: str, name: str, legal: Iterable[str], *, shown: int | None = None) -> str:
+    """Return the message for a name that is not one of `legal`, with the nearest first; at most `shown` are listed."""
     names = sorted(legal)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name, names, n=shown or 1, cutoff=0.4)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"unknown {kind} '{name}'.{hint} Known: {', '.join(names)}"
+    listed = names if shown is None else near
+    return f"unknown {kind} '{name}'.{hint}" + (f" Known: {', '.join(listed)}" if listed else "")

@@ -5,145 +5,75 @@ A key that is absent is *unknown*: no check that needs it can pass. Keys carry t
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
-from edgekd.errors import ProfileError
+from edgekd.errors import ProfileError, unknown
 from edgekd.files import sha256_bytes
-from edgekd.profile_toml import locate, profile_names, read_extended
-from edgekd.schema import explain
+from edgekd.profile_operator import Operator, known_operators
+from edgekd.profile_sections import (
+    Activations,
+    Biases,
+    Cap,
+    Compute,
+    Figure,
+    Memory,
+    Region,
+    Requant,
+    Section,
+    Shapes,
+    Source,
+    Weights,
+)
+from edgekd.profile_toml import Tree, locate, profile_names, read_extended, write_toml
+from edgekd.schema import explain, nested_model
 
-__all__ = ["HardwareProfile", "load_profile", "profile_names"]
+__all__ = ["Cap", "Figure", "HardwareProfile", "Operator", "Region", "load_profile", "profile_names"]
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Source(_Frozen):
-    """Where the values under `keys` (dotted, a section covers all below it) were read."""
-
-    keys: tuple[str, ...]
-    text: str
-    url: str = ""
-
-    def covers(self, key: str) -> bool:
-        """Say whether `key` is one of `keys` or below one."""
-        return any(key == own or key.startswith(f"{own}.") for own in self.keys)
-
-
-class Cap(_Frozen):
-    """`max` is the largest count that fits: "fewer than 150,000" is 149_999. `unlimited` = only memory limits it."""
-
-    max: int | None = Field(default=None, ge=0)
-    unlimited: bool = False
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if self.unlimited and self.max is not None:
-            raise ValueError("'max' and 'unlimited' contradict each other")
-        return self
+_UNSOURCED = {"name", "description", "vendor", "extends", "sources"}  # no values of the hardware
 
 
-class Region(_Frozen):
-    """One linearly addressed memory; `contiguous` placement keeps an arena inside one bank where there are banks."""
-
-    name: str
-    bytes: int = Field(gt=0)
-    role: Literal["weights", "activations", "shared"]
-    banks: int | None = Field(default=None, gt=0)
-    bank_bytes: int | None = Field(default=None, gt=0)
-    placement: Literal["contiguous", "split"] = "contiguous"
-
-    @property
-    def arena_bytes(self) -> int:
-        """The largest arena that this region can hold, in bytes."""
-        return self.bank_bytes if self.bank_bytes and self.placement == "contiguous" else self.bytes
-
-
-class Memory(_Frozen):
-    """`conv_pool_fused` = the runtime pools on the fly, so that a convolution's own output is never stored."""
-
-    regions: tuple[Region, ...] = ()
-    conv_pool_fused: bool | None = None
-
-
-class Weights(_Frozen):
-    """Weight formats that the hardware computes with; the finest granularity and the freest scale that it allows."""
-
-    bits: tuple[int, ...] | None = None
-    granularity: Literal["per_tensor", "per_channel"] | None = None
-    symmetric: bool | None = None
-    scale: Literal["power_of_two", "float"] | None = None
-    packing: Literal["packed", "byte"] | None = None
-
-
-class Activations(_Frozen):
-    """Activation formats that the hardware computes with; `relu_unsigned` = the output of a ReLU is unsigned."""
-
-    bits: tuple[int, ...] | None = None
-    symmetric: bool | None = None
-    scale: Literal["power_of_two", "float"] | None = None
-    relu_unsigned: bool | None = None
-
-
-class Requant(_Frozen):
-    """How an accumulator becomes an activation."""
-
-    multiplier: Literal["shift", "q31", "fp32"] | None = None
-    rounding: Literal["half_up", "half_away", "half_even", "floor"] | None = None
-    double_rounding: bool | None = None
-    saturate: bool | None = None
-
-
-class Operator(_Frozen):
-    """An operator that the target runs, by its ONNX name."""
-
-    op: str
-    source: str = ""
-
-
-class Shapes(_Frozen):
-    """`static` = every dimension must be a number in the file."""
-
-    static: bool | None = None
-
-
-class Compute(_Frozen):
-    """Speed of the multiply-accumulate units; `kind` says whether that is a data-sheet peak or was measured."""
-
-    clock_hz: float | None = Field(default=None, gt=0)
-    macs_per_cycle: float | None = Field(default=None, gt=0)
-    kind: Literal["peak", "measured"] | None = None
-    arithmetic: Literal["integer", "any"] | None = None
-
-
-class HardwareProfile(_Frozen):
+class HardwareProfile(Section):
     """One target."""
 
-    name: str
+    name: str = Field(min_length=1)
     description: str = ""
     vendor: str = ""
     extends: str | None = None
+    """Another profile; gone once this one is read, because what it extends is merged in."""
     sources: tuple[Source, ...] = ()
     params: Cap = Cap()
     memory: Memory = Memory()
     weights: Weights = Weights()
+    biases: Biases = Biases()
     activations: Activations = Activations()
     requant: Requant = Requant()
     accumulator_bits: int | None = Field(default=None, gt=0)
-    ops: tuple[Operator, ...] | None = None
-    layers: Cap = Cap()  # operators that carry weights: Conv, Gemm, MatMul
+    """Width of the sums."""
+    accumulator_overflow: Literal["wrap", "saturate"] | None = None
+    """What a sum does that is too large."""
+    layers: Cap = Cap()
+    """Operators that carry weights: Conv, Gemm, MatMul."""
     shapes: Shapes = Shapes()
     compute: Compute = Compute()
-    energy_pj_per_mac: float | None = Field(default=None, gt=0)
+    ops: tuple[Operator, ...] | None = None
     _sha256: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _sources_name_keys(self) -> Self:
+        legal = set(_legal_keys(type(self), self.model_dump()))
+        for key in (key for source in self.sources for key in source.keys):
+            if key not in legal and not _names_operator(key, legal):
+                raise ValueError(unknown("key in [[sources]]", key, legal, shown=3))
+        return self
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the TOML file, followed by those it extends."""
+        """SHA-256 of those the TOML file extends, followed by the file; the one given for a profile read from text."""
         return self._sha256
 
     @classmethod
@@ -154,20 +84,64 @@ class HardwareProfile(_Frozen):
             ProfileError: naming the file and the key.
         """
         tree, content = read_extended(path)
+        return cls._build(tree, f"profile {path}", sha256_bytes(content))
+
+    @classmethod
+    def from_text(cls, text: str, *, sha256: str = "", what: str = "profile") -> HardwareProfile:
+        """Read a profile that stands alone, such as `text()` writes it; `sha256` becomes the profile's.
+
+        Raises:
+            ProfileError: not TOML, a wrong key or value, or it extends another profile.
+        """
+        try:
+            tree = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ProfileError(f"{what} is not TOML: {error}") from error
+        if "extends" in tree:
+            raise ProfileError(f"{what}: key 'extends': a profile inside a file must stand alone")
+        return cls._build(tree, what, sha256 or sha256_bytes(text.encode()))
+
+    @classmethod
+    def _build(cls, tree: Tree, what: str, sha256: str) -> HardwareProfile:
+        if isinstance(tree.get("extends"), str):
+            tree = {key: value for key, value in tree.items() if key != "extends"}
         try:
             profile = cls.model_validate(tree)
         except ValidationError as error:
-            raise ProfileError(explain(cls, error, f"profile {path}")) from error
-        profile._sha256 = sha256_bytes(content)
+            raise ProfileError(explain(cls, error, what)) from error
+        profile._sha256 = sha256
         return profile
+
+    def text(self) -> str:
+        """Return the profile as TOML that stands alone: nothing it extends is left out; `from_text` reads it back."""
+        return write_toml(self.model_dump(exclude_none=True, exclude_defaults=True))
 
     def source(self, key: str) -> str:
         """Return where the value of a dotted key was read, empty where the profile does not say."""
         return next((f"{own.text} {own.url}".strip() for own in self.sources if own.covers(key)), "")
 
+    def operator_source(self, entry: Operator) -> str:
+        """Return where the limits of an operator's entry were read."""
+        return entry.source or self.source(f"ops.{entry.op}")
+
     def unsourced(self) -> list[str]:
         """Return the keys that hold a number for which the profile names no source, sorted."""
-        return sorted(key for key in _numbers(self.model_dump(exclude={"sources"})) if not self.source(key))
+        sourced_entries = {f"ops.{entry.op}" for entry in self.ops or () if entry.source}
+        keys = {key for key, value in self.known() if _is_number(value)}
+        return sorted(key for key in keys if not self.source(key) and _above(key) not in sourced_entries)
+
+    def known(self) -> Iterator[tuple[str, Any]]:
+        """Yield every value that the profile states, by dotted key; an item of a list is named, as in `ops.Conv`."""
+        yield from _flat(self.model_dump(exclude=_UNSOURCED, exclude_none=True, exclude_defaults=True))
+
+    def unknown(self) -> list[str]:
+        """Return the dotted keys outside `ops` and `memory.regions` that the profile leaves unknown."""
+        stated = [key for key, _ in self.known()]
+        wanted = sorted(
+            key for key in _leaf_keys(type(self)) if not any(f"{own}.".startswith(f"{key}.") for own in stated)
+        )
+        caps = {name for name in ("params", "layers") if getattr(self, name).unlimited}
+        return [key for key in wanted if key.partition(".")[0] not in caps]
 
 
 def load_profile(name_or_path: str) -> HardwareProfile:
@@ -180,11 +154,59 @@ def load_profile(name_or_path: str) -> HardwareProfile:
     return HardwareProfile.read(locate(name_or_path))
 
 
-def _numbers(value: object, key: str = "") -> set[str]:
-    """Return the dotted keys that hold numbers; the items of a list share its key."""
-    prefix = f"{key}." if key else ""
+def _legal_keys(model: type[BaseModel], tree: Any, prefix: str = "") -> Iterator[str]:  # noqa: ANN401 - a tree of values
+    """Yield every dotted key there can be: sections and their keys, and the named items of lists with theirs."""
+    for name, field in model.model_fields.items():
+        key, nested = f"{prefix}{name}", nested_model(field.annotation)
+        yield key
+        if nested is None:
+            continue
+        yield from _legal_keys(nested, None, f"{key}.")
+        items = tree.get(name) if isinstance(tree, dict) else None
+        for item in items if isinstance(items, tuple) else ():
+            yield f"{key}.{_identity(item)}"
+            yield from _legal_keys(nested, item, f"{key}.{_identity(item)}.")
+        if isinstance(items, dict):
+            yield from _legal_keys(nested, items, f"{key}.")
+
+
+def _names_operator(key: str, legal: set[str]) -> bool:
+    """Say whether a key is `ops.<name>` of an operator that this profile may not list: another one extends it."""
+    section, _, rest = key.partition(".")
+    name, _, attribute = rest.partition(".")
+    return section == "ops" and name in known_operators() and (not attribute or f"ops.{attribute}" in legal)
+
+
+def _leaf_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the keys that hold a value which may be unknown; lists of tables count as one."""
+    for name, field in model.model_fields.items():
+        nested = nested_model(field.annotation)
+        if nested and isinstance(field.annotation, type):
+            yield from _leaf_keys(nested, f"{prefix}{name}.")
+        elif prefix + name not in _UNSOURCED and (field.default is None or field.default == ()):
+            yield f"{prefix}{name}"
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - a tree of values
     if isinstance(value, dict):
-        return set().union(*(_numbers(item, f"{prefix}{name}") for name, item in value.items()))
-    if isinstance(value, tuple | list):
-        return set().union(*(_numbers(item, key) for item in value))
-    return {key} if isinstance(value, int | float) and not isinstance(value, bool) else set()
+        for name, item in value.items():
+            yield from _flat(item, f"{key}.{name}" if key else name)
+    elif isinstance(value, tuple) and value and isinstance(value[0], dict):
+        for item in value:
+            yield from _flat(item, f"{key}.{_identity(item)}")
+    else:
+        yield key, value
+
+
+def _identity(item: dict[str, Any]) -> str:
+    return str(item.get("op") or item.get("name") or item.get("text", ""))
+
+
+def _above(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, tuple):
+        return any(_is_number(item) for item in value)
+    return isinstance(value, int | float) and not isinstance(value, bool)

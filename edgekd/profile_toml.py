@@ -1,8 +1,10 @@
-"""Where hardware profiles lie, and how one extends another: TOML files to one merged tree, before any schema."""
+"""Where hardware profiles lie, how one extends another, and TOML as text: files and trees, before any schema."""
 
 from __future__ import annotations
 
+import json
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +82,36 @@ def _merge(base: Tree, own: Tree) -> Tree:
     if isinstance(own.get("sources"), list) and isinstance(base.get("sources"), list):
         merged["sources"] = own["sources"] + base["sources"]
     return merged
+
+
+def write_toml(tree: Mapping[str, Any]) -> str:
+    """Return a tree as TOML: plain keys first, then tables, then lists of tables."""
+    return "\n".join(_lines(tree, "")) + "\n"
+
+
+def _lines(tree: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    yield from (f"{key} = {_value(item)}" for key, item in tree.items() if not _is_table(item))
+    for key, item in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, Mapping):
+            if any(not _is_table(value) for value in item.values()):
+                yield from ("", f"[{name}]")
+            yield from _lines(item, f"{name}.")
+        elif _is_table(item):
+            for entry in item:
+                yield from ("", f"[[{name}]]", *_lines(entry, f"{name}."))
+
+
+def _is_table(value: object) -> bool:
+    """Say whether a value needs a header of its own: a table, or a list of tables."""
+    if isinstance(value, list | tuple):
+        return bool(value) and all(isinstance(item, Mapping) for item in value)
+    return isinstance(value, Mapping)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.1f}" if value < 1e15 else repr(value)
+    return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans are written alike

@@ -75,7 +75,7 @@ class Embedder:
         self._input = _sole("input", self._session.get_inputs())
         self._output = _sole("output", self._session.get_outputs())
         _require_image_input(self._input)
-        self._output_scale = _output_scale(self._output, self.manifest)
+        self.output_scale = _output_scale(self._output, self.manifest)
 
     @property
     def base_mean(self) -> NDArray[np.float32] | None:
@@ -91,10 +91,28 @@ class Embedder:
             DataError: the images are not uint8 with four dimensions, or there are none.
             ModelError: the images are not the size that the graph takes, or onnxruntime cannot run it.
         """
+        embeddings: NDArray[np.float32] = self.outputs(images) * np.float32(self.output_scale)
+        return embeddings
+
+    def outputs(self, images: Pixels) -> NDArray[Any]:
+        """Return what the graph itself puts out for images (n, height, width, channels), as (n, d): integers or floats.
+
+        Raises:
+            DataError, ModelError: as `embed`.
+        """
         self._require_size(images)
         with ThreadPoolExecutor(self.threads) as pool:
-            embeddings = list(pool.map(self._embed_batch, _batches(images, self._input.shape[0])))
-        return np.concatenate(embeddings)[: len(images)]
+            outputs = list(pool.map(self._run_batch, _batches(images, self._input.shape[0])))
+        return np.concatenate(outputs)[: len(images)]
+
+    def pixels(self, images: Pixels) -> dict[str, NDArray[Any]]:
+        """Return what the graph takes for images (n, height, width, channels): its input's name and (n, c, h, w).
+
+        Raises:
+            DataError, ModelError: as `embed`.
+        """
+        self._require_size(images)
+        return {self._input.name: _PREPARE[self._input.type](images)}
 
     def enroll(self, images: Pixels, labels: Sequence[str], head: str = "cosine") -> Prototypes:
         """Return the prototype of each class named in `labels` (n,), the mean of its images' embeddings.
@@ -129,14 +147,14 @@ class Embedder:
         centre = None if self.base_mean is None else self.base_mean.astype(np.float64)
         return head.prepare(self.embed(images).astype(np.float64), centre)
 
-    def _embed_batch(self, images: Pixels) -> NDArray[np.float32]:
+    def _run_batch(self, images: Pixels) -> NDArray[Any]:
         feed = {self._input.name: _PREPARE[self._input.type](images)}
         try:
             (outputs,) = self._session.run([self._output.name], feed)
         except _onnxruntime_errors() as error:
             raise ModelError(f"onnxruntime cannot run {self.path}: {error}") from error
-        embeddings: NDArray[np.float32] = outputs.reshape(len(images), -1) * np.float32(self._output_scale)
-        return embeddings
+        rows: NDArray[Any] = outputs.reshape(len(images), -1)
+        return rows
 
     def _require_size(self, images: Pixels) -> None:
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:

@@ -18,8 +18,9 @@ def explain(model: type[BaseModel], error: ValidationError, what: str) -> str:
 
 def _clause(model: type[BaseModel], where: tuple[int | str, ...], kind: str, message: str) -> str:
     path = ".".join(str(part) for part in where)
+    message = message.removeprefix("Value error, ")
     if kind != "extra_forbidden":
-        return f"{path}: {message}"
+        return f"{path}: {message}" if path else message
     *parents, key = where
     owner = _descend(model, parents)
     place = ".".join(str(part) for part in parents)
@@ -30,12 +31,13 @@ def _descend(model: type[BaseModel], path: list[int | str]) -> type[BaseModel]:
     """Follow `path` through nested models; list positions stay on the list's item model."""
     for part in path:
         field = model.model_fields.get(str(part))
-        nested = _model_in(field.annotation) if field else None
+        nested = nested_model(field.annotation) if field else None
         model = nested or model
     return model
 
 
-def _model_in(annotation: object) -> type[BaseModel] | None:
+def nested_model(annotation: object) -> type[BaseModel] | None:
+    """Return the model that an annotation holds, through optionals and lists; None where it holds none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for found in map(_model_in, get_args(annotation)) if found), None)
+    return next((found for found in map(nested_model, get_args(annotation)) if found), None)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import ProfileError
-from edgekd.files import sha256_file
+from edgekd.files import sha256_bytes, sha256_file
 from edgekd.profile import HardwareProfile, load_profile, profile_names
 
 SHIPPED = Path(__file__).parent.parent / "hw_profiles"
@@ -24,7 +24,60 @@ def test_every_shipped_profile_is_well_formed_and_gives_a_source_for_every_numbe
     assert profile.name == name
     assert profile.description
     assert profile.unsourced() == []
-    assert profile.sha256 == sha256_file(SHIPPED / f"{name}.toml")
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_shipped_profile_is_the_same_when_read_back_from_its_own_text(name: str) -> None:
+    profile = load_profile(name)
+    text = profile.text()
+    assert "extends" not in tomllib.loads(text)
+    assert HardwareProfile.from_text(text, sha256=profile.sha256) == profile
+
+
+def test_the_hash_of_a_profile_that_stands_alone_is_that_of_its_file() -> None:
+    assert load_profile("tu_accel_150k").sha256 == sha256_file(SHIPPED / "tu_accel_150k.toml")
+
+
+def test_the_hash_of_text_is_the_one_given_or_its_own() -> None:
+    text = load_profile("gap8").text()
+    assert HardwareProfile.from_text(text, sha256="abc").sha256 == "abc"
+    assert HardwareProfile.from_text(text).sha256 == sha256_bytes(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("name = ", "is not TOML"), ('name = "x"\nextends = "gap8"', "must stand alone"), ("nam = 1", "'nam'")],
+)
+def test_text_that_is_no_profile_of_its_own_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ProfileError, match=complaint):
+        HardwareProfile.from_text(text, what="the profile in model.onnx")
+
+
+def test_assumptions_are_marked_as_such() -> None:
+    profile = load_profile("tu_accel_150k_assumed")
+    assert profile.params.max == load_profile("tu_accel_150k").params.max
+    assumed = {key for key, _ in profile.known()} - {"params.max"}
+    assert all(profile.source(key).startswith("Assumption") for key in assumed)
+
+
+def test_a_number_in_an_entry_needs_a_source_too() -> None:
+    entry = {"op": "Conv", "stride_max_px": 1}
+    bare = HardwareProfile.model_validate({"name": "x", "ops": [entry]})
+    assert bare.unsourced() == ["ops.Conv.stride_max_px"]
+    assert HardwareProfile.model_validate({"name": "x", "ops": [{**entry, "source": "page 3"}]}).unsourced() == []
+
+
+def test_a_figure_is_kept_as_a_range() -> None:
+    one = HardwareProfile.from_text('name = "x"\n[compute]\nclock_hz = 50_000_000\nmacs_per_cycle_peak = [2, 4.5]')
+    assert one.compute.clock_hz == (5e7, 5e7)
+    assert one.compute.macs_per_cycle_peak == (2, 4.5)
+
+
+def test_unknown_lists_what_is_not_stated_and_nothing_else() -> None:
+    profile = HardwareProfile.from_text('name = "x"\n[params]\nunlimited = true\n[weights]\nbits = [8]')
+    assert "params.max" not in profile.unknown()
+    assert "weights.bits" not in profile.unknown()
+    assert {"layers.max", "weights.scale", "ops", "memory.regions", "compute.clock_hz"} <= set(profile.unknown())
 
 
 def test_of_the_tu_accelerator_only_the_parameter_cap_is_known() -> None:
@@ -71,6 +124,22 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         ('name = "x"\n[[memory.regions]]\nname = "r"\nbytes = 4\nrole = "scratch"', r"memory\.regions\.0\.role"),
         ('name = "x"\n[weights]\nscale = "shift"', r"weights\.scale: .*'power_of_two' or 'float'"),
         ('description = "no name"', r"name: Field required"),
+        ('name = "x"\n[[ops]]\nop = "conv2d"', r"ops\.0\.op: unknown ONNX operator 'conv2d'\. Did you mean 'Conv'"),
+        ('name = "x"\n[[ops]]\nop = "Conv"\nstride_max = 2', r"'stride_max'\. Did you mean 'stride_max_px'"),
+        ('name = "x"\n[compute]\nclock_hz = [3, 1]', r"compute\.clock_hz: a figure is one positive number, or \[low"),
+        ('name = "x"\n[compute]\nclock_hz = 0', r"compute\.clock_hz: a figure is one positive"),
+        (
+            'name = "x"\n[[sources]]\nkeys = ["params.mx"]\ntext = "t"',
+            r"unknown key in \[\[sources\]\] 'params\.mx'\. Did you mean 'params\.max'",
+        ),
+        (
+            'name = "x"\n[[sources]]\nkeys = ["ops.Convolution"]\ntext = "t"',
+            r"unknown key in \[\[sources\]\] 'ops\.Convolution'",
+        ),
+        (
+            'name = "x"\n[[memory.regions]]\nname = "r"\nbytes = 4\nrole = "shared"\nplacement = "channels"',
+            r"memory\.regions\.0: .*needs 'banks' and 'bank_bytes'",
+        ),
         ("name = ", r"broken\.toml is not a readable TOML file"),
         (
             'name = "x"\nextends = "stm32h74"',

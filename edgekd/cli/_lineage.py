@@ -59,11 +59,14 @@ def _measured(stage: StageResult | None) -> Mapping[Measurement, AccuracyRow]:
 
 
 def _headings(measurements: Sequence[Measurement]) -> list[str]:
-    """The protocol, with the images and the head where the columns differ in them."""
+    """The protocol, with the images and the head, and with the queries, where the columns differ in them."""
     mixed = len({key[:3] for key in measurements}) > 1
+    queries = len({key[5] for key in measurements}) > 1
     return [
-        f"{way}-way {shot}-shot %" + (f"\n{data}/{split}, {head}" if mixed else "")
-        for data, split, head, way, shot, _ in measurements
+        f"{way}-way {shot}-shot %"
+        + (f"\n{data}/{split}, {head}" if mixed else "")
+        + (f"\n{query} queries" if queries else "")
+        for data, split, head, way, shot, query in measurements
     ]
 
 

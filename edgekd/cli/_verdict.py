@@ -8,12 +8,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgekd.cli._engines import arithmetic_lines, engines_table
 from edgekd.cli._lineage import gains, stages_table
+from edgekd.report.wording import estimate_line, live_set, region_line, weights_by_width
 from edgekd.verify.accuracy import FINGERPRINT_RULE
-from edgekd.verify.report import LiveTensor, Report
+from edgekd.verify.report import Report, Unverified, collect
+from edgekd.verify.requirements import RULE
 from edgekd.verify.rules import Finding
 
 COLOURS = {"fail": "bold red", "unknown": "yellow", "pass": "green"}
+
+
+def print_failures(console: Console, report: Report) -> None:
+    """Print a file's name and what failed, nothing where nothing did: the short form for one file among several."""
+    failures = [finding for finding in report.findings if finding.status == "fail"]
+    if failures:
+        console.print(f"[bold]{escape(report.model.path)}[/bold]", soft_wrap=True)
+        console.print(_findings_table(failures))
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -23,14 +34,42 @@ def print_report(console: Console, report: Report) -> None:
         soft_wrap=True,
     )
     console.print(_findings_table(report.findings))
-    for line in [*_memory_lines(report), *(f"warning: {text}" for text in report.warnings)]:
-        console.print(escape(line), soft_wrap=True)
+    _print_lines(console, [*_memory_lines(report), *(f"estimate: {estimate_line(row)}" for row in report.estimates)])
+    if len({row.engine for row in report.accuracy}) > 1 or report.engines:
+        console.print(engines_table(report))
+    _print_lines(console, [*arithmetic_lines(report), *(f"warning: {text}" for text in _warnings(report))])
     console.print(stages_table(report.lineage, "this file" if report.model.flavour == "float" else "INT8 deployed"))
     if line := gains(report.lineage if _same_images(report) else report.lineage[:-1]):
         console.print(line, soft_wrap=True)
-    counts = ", ".join(f"{_count(report.findings, status)} {status}" for status in reversed(COLOURS))
-    colour = COLOURS[report.verdict]
-    console.print(f"verdict: [{colour}]{report.verdict}[/{colour}] ({counts})", soft_wrap=True)
+    console.print(f"verdict: {_coloured(report.verdict)} ({_counts(report)})", soft_wrap=True)
+
+
+def print_summary(console: Console, entries: Sequence[Report | Unverified]) -> None:
+    """Print a line for each of several files, the damaged ones with what is wrong."""
+    headings = ("", "file", "parameters", "weights", "peak", "findings")
+    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+    for entry in entries:
+        if isinstance(entry, Unverified):
+            table.add_row("[bold red]error[/bold red]", escape(entry.path), "", "", "", escape(entry.error))
+        else:
+            peak = entry.memory.peak_activation_bytes
+            table.add_row(
+                _coloured(entry.verdict),
+                escape(entry.model.path),
+                f"{entry.params.total:,}",
+                f"{entry.memory.weight_bytes:,} B",
+                "unknown" if peak is None else f"{peak:,} B",
+                _counts(entry),
+            )
+    console.print(table)
+    console.print(f"verdict: {_coloured(collect(entries).verdict)} ({len(entries)} files)")
+
+
+def _print_lines(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(escape(line), soft_wrap=True)
 
 
 def _same_images(report: Report) -> bool:
@@ -44,27 +83,39 @@ def _findings_table(findings: Sequence[Finding]) -> Table:
     cited: set[str | None] = {None, ""}
     for finding in sorted(findings, key=lambda item: list(COLOURS).index(item.status)):
         text = escape(finding.message)
+        if finding.hint:
+            text += f"\n[bold]would pass:[/bold] {escape(finding.hint)}"
         if finding.status == "fail" and finding.source not in cited:
             cited.add(finding.source)
             text += f"\n[dim]{escape(finding.source or '')}[/dim]"
-        colour = COLOURS[finding.status]
-        table.add_row(f"[{colour}]{finding.status}[/{colour}]", finding.rule, text)
+        table.add_row(_coloured(finding.status), finding.rule, text)
     return table
 
 
 def _memory_lines(report: Report) -> list[str]:
     memory = report.memory
     lines = [f"weights {memory.weight_bytes:,} B, {report.params.total:,} parameters, {report.macs:,} MACs"]
+    if memory.weights:
+        lines.append(f"  {weights_by_width(memory)}")
+    lines += [f"  {region_line(row)}" for row in memory.regions]
     if memory.peak_activation_bytes is not None:
         lines.append(f"activations: peak {memory.peak_activation_bytes:,} B at {memory.peak_node} ({memory.planner})")
-        lines.append(f"  live there: {_sum_of(memory.live_at_peak)} = {memory.lower_bound_bytes:,} B")
+        lines.append(f"  live there: {live_set(memory)} = {memory.lower_bound_bytes:,} B")
         lines.append(f"  {memory.peak_activation_bytes_fused:,} B with each convolution fused with its pool")
     return lines
 
 
-def _sum_of(live: Iterable[LiveTensor]) -> str:
-    return " + ".join(f"{item.bytes:,} ({item.tensor}, {' x '.join(map(str, item.shape))})" for item in live)
+def _warnings(report: Report) -> Iterable[str]:
+    """The report's own, and what a requirement that could not be decided means for the exit code."""
+    yield from report.warnings
+    if any(finding.rule == RULE and finding.status == "unknown" for finding in report.findings):
+        yield "a requirement could not be decided, which is not a failure; --strict makes it exit code 3"
 
 
-def _count(findings: Iterable[Finding], status: str) -> int:
-    return sum(finding.status == status for finding in findings)
+def _coloured(status: str) -> str:
+    return f"[{COLOURS[status]}]{status}[/{COLOURS[status]}]"
+
+
+def _counts(report: Report) -> str:
+    statuses = [finding.status for finding in report.findings]
+    return ", ".join(f"{sum(item == status for item in statuses)} {status}" for status in reversed(COLOURS))

@@ -1,20 +1,25 @@
-"""`edgekd profiles`: the hardware profiles that are there, one in full, and a check of one's own."""
+"""`edgekd profiles`: the hardware profiles that are there, one in full, a check, a template, the schema."""
 
 from __future__ import annotations
 
 import json
-import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from edgekd.errors import ProfileError, UsageError
 
 if TYPE_CHECKING:
     from edgekd.profile import HardwareProfile
 
 
+UNITS = "bytes, bits, hz, px (pixels), pj_per_mac (picojoule); other numbers are counts"
+
+
 @click.group()
 def command() -> None:
-    """List, show and check hardware profiles."""
+    """List, show and check hardware profiles, or start one."""
 
 
 @command.command("list")
@@ -35,30 +40,59 @@ def list_profiles() -> None:
 @command.command("show")
 @click.argument("name", metavar="NAME|FILE")
 def show(name: str) -> None:
-    """Show every known value of a profile and where it was read; a key that is not there is unknown."""
+    """Print a profile as TOML that stands alone, with what it extends, and each value's source behind it.
+
+    A key that is not there is unknown. The output is itself a profile.
+    """
     from edgekd.profile import load_profile
 
     profile = load_profile(name)
-    sources: dict[str, int] = {}  # source -> its number
-    for key, value in _known(profile.model_dump(exclude={"sources"}, exclude_none=True, exclude_defaults=True)):
-        source = profile.source(re.sub(r"\[\d+\]", "", key))
-        number = sources.setdefault(source, len(sources) + 1) if source else None
-        click.echo(f"{key} = {json.dumps(value)}" + (f"  [{number}]" if number else ""))
-    for source, number in sources.items():
-        click.echo(f"[{number}] {source}")
-    click.echo(f"sha256 {profile.sha256}")
+    click.echo(profile.text(), nl=False)
+    if unknown := profile.unknown():
+        click.echo(f"\n# unknown: {', '.join(unknown)}")
+    click.echo(f"# sha256 {profile.sha256}")
 
 
 @command.command("check")
 @click.argument("file", metavar="NAME|FILE")
 def check(file: str) -> None:
-    """Check a profile: exit 0 if it is well formed; numbers without a source are named."""
+    """Check a profile: exit 0 if it is well formed, else 2; numbers without a source are named."""
     from edgekd.profile import load_profile
 
     profile = load_profile(file)
     for key in profile.unsourced():
         click.echo(f"no source for {key}: list the key under [[sources]]")
-    click.echo(f"{file}: profile '{profile.name}' is well formed")
+    click.echo(f"{file}: profile '{profile.name}' is well formed, {len(profile.unknown())} keys are unknown")
+
+
+@command.command("new")
+@click.argument("name")
+@click.option("--output", type=click.Path(path_type=Path), help="Where to write it.  [default: NAME.toml]")
+def new(name: str, output: Path | None) -> None:
+    """Write a template of a profile called NAME: every key commented out, everything unknown."""
+    from edgekd.profile_template import template
+
+    if not name.replace("_", "").replace("-", "").replace(".", "").isalnum():
+        raise UsageError(f"'{name}' is no name for a profile: letters, digits, '_', '-' and '.' are")
+    path = output or Path(f"{name}.toml")
+    try:
+        with path.open("x") as file:
+            file.write(template(name))
+    except FileExistsError:
+        raise UsageError(f"{path} is there already; name another file with --output") from None
+    except OSError as error:
+        raise ProfileError(f"cannot write {path}: {error.strerror}") from error
+    click.echo(f"wrote {path}: fill it in, then `edgekd profiles check {path}`")
+
+
+@command.command("schema")
+def schema() -> None:
+    """Print the JSON schema of a profile, with the units."""
+    from edgekd.profile import HardwareProfile
+
+    tree = HardwareProfile.model_json_schema()
+    tree["$comment"] = f"The end of a key is its unit: {UNITS}."
+    click.echo(json.dumps(tree, indent=2))
 
 
 def _cap(profile: HardwareProfile) -> str:
@@ -69,12 +103,3 @@ def _cap(profile: HardwareProfile) -> str:
 
 def _regions(profile: HardwareProfile) -> str:
     return ", ".join(f"{region.name} {region.bytes:,} B" for region in profile.memory.regions) or "unknown"
-
-
-def _known(value: Any, key: str = "") -> list[tuple[str, object]]:  # noqa: ANN401 - a tree of TOML values
-    """Flatten a tree to dotted keys; tables in a list are numbered."""
-    if isinstance(value, dict):
-        return [pair for name, item in value.items() for pair in _known(item, f"{key}.{name}" if key else name)]
-    if isinstance(value, tuple) and value and isinstance(value[0], dict):
-        return [pair for index, item in enumerate(value) for pair in _known(item, f"{key}[{index}]")]
-    return [(key, list(value) if isinstance(value, tuple) else value)]

@@ -2,72 +2,188 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekd.cli._grouped import Decorator, GroupedCommand, option
+
 if TYPE_CHECKING:
-    from edgekd.verify import Report
-
-EXIT_CODES = {"pass": 0, "fail": 1, "unknown": 0}
-EXIT_UNKNOWN_STRICT = 3
-STDOUT = Path("-")
-
-
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.onnx")
-@click.option("--profile", metavar="NAME|FILE", help="Hardware profile.  [default: the one the file was exported for]")
-@click.option("--static", is_flag=True, help="Check the file only; do not measure accuracy.")
-@click.option("--data", metavar="SPEC", help="Image set to measure on.  [default: the one in the file's manifest]")
-@click.option("--split", help="train, val or test.  [default: the manifest's, else test]")
-@click.option("--way", default=5, show_default=True, help="Classes in an episode.")
-@click.option(
-    "--shot", "shots", type=int, multiple=True, default=(1, 5), show_default=True, help="May be given several times."
-)
-@click.option("--query", default=15, show_default=True, help="Query images of each class in an episode.")
-@click.option("--episodes", default=10_000, show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Seed of the episodes.")
-@click.option("--head", default="cosine", show_default=True, help="cosine, euclid, centred or logistic.")
-@click.option("--size", type=int, help="Resize images to SIZE x SIZE pixels.  [default: the size of the graph's input]")
-@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read, and say which.")
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the report as JSON; - is stdout.",
-)
-@click.option("--strict", is_flag=True, help="Exit 3 where the verdict is unknown.")
-@click.pass_context
-def command(ctx: click.Context, /, model: Path, json_path: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's
-    """Check MODEL.onnx against a hardware profile and measure its few-shot accuracy.
-
-    Any ONNX file will do; one that edgekd exported names its own profile and images. Exit code: 0 pass or unknown,
-    1 fail, 2 something to fix in the command or a file, 3 unknown with --strict.
-    """
     from rich.console import Console
 
-    from edgekd.cli._verdict import print_report
-    from edgekd.verify import Options, verify
+    from edgekd.verify import Report, Request, Requirement, Unverified
 
-    strict, profile, static = options.pop("strict"), options.pop("profile"), options.pop("static")
-    console = Console(stderr=json_path == STDOUT, highlight=False)
-    report = verify(model, profile, static=static, options=Options(**options), notify=_notify)
-    if json_path:
-        _write_json(report, json_path)
-    print_report(console, report)
-    ctx.exit(EXIT_UNKNOWN_STRICT if strict and report.verdict == "unknown" else EXIT_CODES[report.verdict])
+    Entry = Report | Unverified
+
+EXIT_CODES = {"pass": 0, "fail": 1, "unknown": 0}
+EXIT_FIX = 2
+LOG_WIDTH = 120  # columns
+EXIT_UNKNOWN_STRICT = 3
+SEVERITY = (0, EXIT_UNKNOWN_STRICT, 1, EXIT_FIX)  # of several files the worst exit code counts
+
+_check, _measure = option("What is checked"), option("How accuracy is measured")
+_gate, _write = option("What decides the exit code"), option("What is written")
+_file = click.Path(path_type=Path)
 
 
-def _notify(line: str) -> None:
-    click.echo(line, err=True)
+def _apply(*declarations: Decorator) -> Decorator:
+    """Return one decorator for several, in the order in which the help shows them."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for declaration in reversed(declarations):
+            function = declaration(function)
+        return function
+
+    return decorate
 
 
-def _write_json(report: Report, path: Path) -> None:
-    from edgekd.files import write_text
+_checks = _apply(
+    _check("--profile", metavar="NAME|FILE", help="Hardware profile.  [default: the one the file was exported for]"),
+    _check("--static", is_flag=True, help="Check the file only; do not measure accuracy."),
+    _check(
+        "--requant",
+        multiple=True,
+        metavar="NAME",
+        help="Integer arithmetic to simulate: ort, xnnpack, tflm or shift; may be given several times.  "
+        "[default: the profile's]",
+    ),
+)
+_measuring = _apply(
+    _measure("--data", metavar="SPEC", help="Image set to measure on.  [default: the one in the file's manifest]"),
+    _measure("--split", help="train, val or test.  [default: the manifest's, else test]"),
+    _measure("--way", type=int, help="Classes in an episode.  [default: as the file's lineage was measured, else 5]"),
+    _measure(
+        "--shot",
+        "shots",
+        type=int,
+        multiple=True,
+        help="May be given several times.  [default: as the file's lineage was measured, else 1 and 5]",
+    ),
+    _measure("--query", type=int, help="Query images of each class.  [default: as the file's lineage, else 15]"),
+    _measure("--episodes", default=10_000, show_default=True),
+    _measure("--seed", default=0, show_default=True, help="Seed of the episodes."),
+    _measure("--head", help="cosine, euclid, centred or logistic.  [default: as the file's lineage, else cosine]"),
+    _measure("--size", type=int, help="Resize images to SIZE x SIZE pixels.  [default: the size of the graph's input]"),
+    _measure("--skip-bad", is_flag=True, help="Leave out images that cannot be read, and say which."),
+)
+_gating = _apply(
+    _gate(
+        "--require",
+        multiple=True,
+        metavar="TEXT",
+        help='A limit of your own, such as "accuracy[5w5s] >= 0.60"; may be given several times. accuracy is the mean '
+        "of every engine measured, accuracy_low the lower end of its interval.",
+    ),
+    _gate("--strict", is_flag=True, help="Exit 3 where the verdict is unknown."),
+)
+_writing = _apply(
+    _write("--json", type=_file, metavar="FILE", help="The report as JSON; - is stdout, here and below."),
+    _write("--html", type=_file, metavar="FILE", help="A page with plots, all in one file."),
+    _write("--sarif", type=_file, metavar="FILE", help="SARIF 2.1.0, as code scanning reads it."),
+    _write("--junit", type=_file, metavar="FILE", help="JUnit XML, as any CI shows it."),
+)
 
-    if path == STDOUT:
-        click.echo(report.to_json(), nl=False)
-    else:
-        write_text(path, report.to_json())
+
+@click.command(cls=GroupedCommand)
+@click.argument("model", type=_file, metavar="MODEL.onnx|FOLDER")
+@_checks
+@_measuring
+@_gating
+@_writing
+@click.pass_context
+def command(ctx: click.Context, /, model: Path, **options: Any) -> None:  # noqa: ANN401 - click hands over any type
+    """Check MODEL.onnx, or every ONNX file below FOLDER, against a hardware profile; measure few-shot accuracy.
+
+    Any ONNX file will do; one that edgekd exported names its own profile, images and protocol. Exit code: 0 pass or
+    unknown, 1 fail, 2 something to fix in the command or a file, 3 unknown with --strict; of several files the worst.
+    """
+    from edgekd.cli._outputs import STDOUT, require_writable, targets_of, write_outputs
+    from edgekd.cli._verdict import print_failures, print_report, print_summary
+    from edgekd.verify import Report
+
+    targets = targets_of(options)
+    many, paths = _paths(model)
+    require_writable(targets, paths)
+    strict = options.pop("strict")
+    entries = _verified(paths, options, many=many)
+    console = _console(stderr=STDOUT in targets.values())
+    for entry in entries:
+        if isinstance(entry, Report):
+            (print_failures if many else print_report)(console, entry)
+    if many:
+        print_summary(console, entries)
+    write_outputs(entries, targets, many=many, strict=strict)
+    ctx.exit(max((exit_code(entry, strict=strict) for entry in entries), key=SEVERITY.index))
+
+
+def exit_code(entry: Entry, *, strict: bool) -> int:
+    """Return what one file alone would make the command exit with."""
+    from edgekd.verify import Unverified
+
+    if isinstance(entry, Unverified):
+        return EXIT_FIX
+    return EXIT_UNKNOWN_STRICT if strict and entry.verdict == "unknown" else EXIT_CODES[entry.verdict]
+
+
+def _paths(model: Path) -> tuple[bool, tuple[Path, ...]]:
+    from edgekd.verify import find_models
+
+    return (True, find_models(model)) if model.is_dir() else (False, (model,))
+
+
+def _verified(paths: Sequence[Path], options: dict[str, Any], *, many: bool) -> list[Entry]:
+    """Verify the files; of a single one an error goes on to the user."""
+    from edgekd.verify import parse, verify, verify_each
+
+    profile, static = options.pop("profile"), options.pop("static")
+    require = [parse(text) for text in options.pop("require")]
+    request = _request(options, require)
+    notices = _console(stderr=True)
+    settings: dict[str, Any] = {"static": static, "options": request, "require": require, "notify": _notify(notices)}
+    return (
+        _each(notices, paths, verify_each(paths, profile, **settings))
+        if many
+        else _each(notices, paths, (verify(path, profile, **settings) for path in paths))
+    )
+
+
+def _request(options: dict[str, Any], require: Sequence[Requirement]) -> Request:
+    """Turn the options into a request, and refuse at once what no file could serve."""
+    from edgekd.verify import Request
+    from edgekd.verify.requirements import complete
+
+    request = Request(**options)
+    complete(request, require).check()
+    return request
+
+
+def _each(console: Console, paths: Sequence[Path], entries: Iterator[Entry]) -> list[Entry]:
+    """Collect the entries, one a path, and say on a terminal which file is being verified."""
+    from edgekd.cli._watch import watching
+
+    found: list[Entry] = []
+    for number, path in enumerate(paths, 1):
+        count = f" ({number} of {len(paths)})" if len(paths) > 1 else ""
+        with watching(console, f"verifying {path}{count}"):
+            found.append(next(entries))
+    return found
+
+
+def _console(*, stderr: bool) -> Console:
+    """Return where to print; a log is no terminal and has room for whole tables."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = LOG_WIDTH
+    return console
+
+
+def _notify(console: Console) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    return say

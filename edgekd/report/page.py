@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
-from edgekd import __version__
 from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.report import figures
 from edgekd.report.curves import stage_curves
 from edgekd.report.svg import PALETTE
+from edgekd.report.templates import render
 
 _TEMPLATE = "training.html.j2"
 
@@ -29,16 +28,12 @@ def training_page(
     Raises:
         RunError: a line of metrics is malformed.
     """
-    from jinja2 import Environment, StrictUndefined
-
     curves = stage_curves(metrics)
     compared = [_comparable(row, rows) for row in rows]
     shots = sorted({result.shot for row in compared for result in row.accuracy})
     colours = _colours([*(curve.stage for curve in curves), *(row.stage for row in rows)])
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": _percent, "thousands": "{:,}".format, "kib": _kib}
-    template = environment.from_string(resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(
+    return render(
+        _TEMPLATE,
         title=title,
         facts=facts or {},
         rows=compared,
@@ -54,7 +49,6 @@ def training_page(
             "validation": figures.validation(curves, colours),
             "loss": figures.loss(curves, colours),
         },
-        version=__version__,
     )
 
 
@@ -74,11 +68,3 @@ def _protocol(result: AccuracyRow) -> tuple[str, str, int, int, str]:
 def _colours(stages: Sequence[str]) -> dict[str, str]:
     names = dict.fromkeys(stages)
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f}"
-
-
-def _kib(size_bytes: int) -> str:
-    return f"{size_bytes / 1024:,.1f} KiB"

@@ -1,28 +1,42 @@
-"""Few-shot accuracy of the exported file itself, computed by onnxruntime on the images that its manifest names."""
+"""Few-shot accuracy of the exported file itself, on the images that its manifest names, by every engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgekd.manifest import AccuracyRow, DataRef, Manifest
+from edgekd.profile import HardwareProfile
+from edgekd.verify.agreement import check_golden, compare_engines, simulators
+from edgekd.verify.enough import require_enough
 from edgekd.verify.environment import cpu_flags, saturation_warning
 from edgekd.verify.facts import Facts
+from edgekd.verify.integer.static import accumulator_rows
+from edgekd.verify.rehearsal import rehearse
+from edgekd.verify.results import AccumulatorRow, EngineRow, SqnrRow
 from edgekd.verify.rules import Finding
 
 if TYPE_CHECKING:
     from edgekd.data import ImageSet
     from edgekd.fewshot import Protocol
+    from edgekd.verify.engines import Embedded
+    from edgekd.verify.integer.simulator import Simulator
 
-ENGINE = "onnxruntime"
 FINGERPRINT_RULE = "data-fingerprint"
 Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How accuracy is measured. `data` and `split` default to the manifest's, `size` (pixels) to the graph's input."""
+    """How accuracy is measured. `data` and `split` default to the manifest's, `size` (pixels) to the graph's input.
+
+    `requant` names arithmetics to simulate instead of the profile's own.
+    """
 
     data: str | None = None
     split: str | None = None
@@ -34,6 +48,7 @@ class Options:
     episodes: int = 10_000
     seed: int = 0
     head: str = "cosine"
+    requant: tuple[str, ...] = ()
 
     def protocols(self) -> list[Protocol]:
         """One protocol a shot.
@@ -48,38 +63,97 @@ class Options:
 
 @dataclass(frozen=True)
 class Measured:
-    """Accuracy rows, with what was found about the images on the way."""
+    """Accuracy rows of every engine, how the engines differ, and what was found on the way.
+
+    `accumulators` count overflows where the profile's arithmetic was simulated.
+    """
 
     rows: tuple[AccuracyRow, ...] = ()
     findings: tuple[Finding, ...] = ()
     warnings: tuple[str, ...] = ()
+    engines: tuple[EngineRow, ...] = ()
+    accumulators: tuple[AccumulatorRow, ...] = ()
+    sqnr: tuple[SqnrRow, ...] = ()
 
 
-def measure(facts: Facts, options: Options, notify: Notify | None = None) -> Measured:
-    """Embed every image of the split once and measure each protocol; nothing where no images are named.
+def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: Notify | None = None) -> Measured:
+    """Embed every image of the split once with each engine and measure each protocol; nothing where none are named.
 
     Raises:
         DataError: the images cannot be read, or are too few for the protocol.
         ModelError: onnxruntime cannot run the file, or it takes other images.
-        UsageError: an unknown head or an impossible protocol.
+        UsageError: an unknown head, an unknown arithmetic or an impossible protocol.
     """
+    simulated = simulators(facts, profile, options.requant)
+    golden = check_golden(facts, profile)
     spec = options.data or (facts.manifest.data.spec if facts.manifest else None)
     if spec is None:
-        return Measured(warnings=("accuracy not measured: the file names no images, give some with --data",))
+        nothing = "accuracy not measured: the file names no images, give some with --data"
+        return Measured((), (*simulated.findings, *golden.findings), (nothing, *golden.warnings), sqnr=golden.sqnr)
     protocols = options.protocols()
     images = load_images(facts, options, spec, notify)
-    from edgekd.fewshot import evaluate
-    from edgekd.runtime import Embedder
-
-    embedder = Embedder(facts.graph.path)
-    embeddings = embedder.embed(images.images)
-    found = [evaluate(embeddings, images.labels, protocol, options.head, embedder.base_mean) for protocol in protocols]
-    split = images.name.rpartition("/")[2]
-    rows = tuple(
-        AccuracyRow.model_validate({**vars(row), "dataset": spec, "split": split, "engine": ENGINE}) for row in found
+    require_enough(images, protocols)
+    rehearse(facts.graph.path, images.images)
+    embedded = _embed_all(facts, simulated.simulators, images.images)
+    compared = compare_engines(facts, profile, embedded)
+    warnings = (*_novelty_warnings(facts.manifest, spec), *_arithmetic_warnings(), *compared.warnings, *golden.warnings)
+    findings = _fingerprint_findings(facts.manifest, spec, images)
+    return Measured(
+        rows=tuple(_accuracy_rows(facts, embedded, images, spec, protocols, options.head)),
+        findings=(*findings, *simulated.findings, *compared.findings, *golden.findings),
+        warnings=warnings,
+        engines=compared.rows,
+        accumulators=_counted(facts, profile, embedded),
+        sqnr=golden.sqnr,
     )
-    warnings = (*_novelty_warnings(facts.manifest, spec), *_arithmetic_warnings())
-    return Measured(rows, _fingerprint_findings(facts.manifest, spec, images), warnings)
+
+
+def _embed_all(facts: Facts, simulators: Sequence[Simulator], images: NDArray[np.uint8]) -> tuple[Embedded, ...]:
+    """The images through onnxruntime, the same without optimizations, and each simulated arithmetic."""
+    from edgekd.runtime import Embedder
+    from edgekd.verify.engines import OPTIMIZED, UNOPTIMIZED, run_onnxruntime, run_simulator
+
+    program = facts.lowered.program
+    optimized = Embedder(facts.graph.path)
+    plain = Embedder(facts.graph.path, optimization="none")
+    return (
+        run_onnxruntime(optimized, OPTIMIZED, images, program),
+        run_onnxruntime(plain, UNOPTIMIZED, images, program),
+        *(run_simulator(simulator, optimized, images) for simulator in simulators),
+    )
+
+
+def _accuracy_rows(
+    facts: Facts,
+    embedded: Sequence[Embedded],
+    images: ImageSet,
+    spec: str,
+    protocols: Sequence[Protocol],
+    head: str,
+) -> Iterator[AccuracyRow]:
+    """One row an engine and protocol; engines with the same embeddings are evaluated once."""
+    from edgekd.fewshot import evaluate
+
+    split = images.name.rpartition("/")[2]
+    base_mean = facts.manifest.base_mean if facts.manifest and facts.manifest.base_mean else None
+    centre = None if base_mean is None else np.array(base_mean, np.float32)
+    found: dict[tuple[bytes, int], Mapping[str, Any]] = {}
+    for run in embedded:
+        content = hashlib.sha256(np.ascontiguousarray(run.embeddings)).digest()
+        for at, protocol in enumerate(protocols):
+            if (content, at) not in found:
+                found[content, at] = vars(evaluate(run.embeddings, images.labels, protocol, head, centre))
+            row = {**found[content, at], "dataset": spec, "split": split, "engine": run.engine}
+            yield AccuracyRow.model_validate(row)
+
+
+def _counted(facts: Facts, profile: HardwareProfile, embedded: Sequence[Embedded]) -> tuple[AccumulatorRow, ...]:
+    """The bounds of every layer, with the overflows that the first simulated arithmetic met."""
+    rows = accumulator_rows(facts.lowered, profile)
+    overflows = next((run.overflows for run in embedded if run.overflows is not None), None)
+    if overflows is None or profile.accumulator_bits is None:
+        return rows
+    return tuple(row.model_copy(update={"overflows": overflows[row.node]}) for row in rows)
 
 
 def load_images(facts: Facts, options: Options, spec: str, notify: Notify | None = None) -> ImageSet:

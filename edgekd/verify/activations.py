@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekd.verify.graph import Graph, Node
+from edgekd.verify.graph import Graph
 from edgekd.verify.layers import Layer
 from edgekd.verify.operators import FAKE_QUANTIZERS, Kind, kind_of
 from edgekd.verify.quantization import Quantization, dequantized, fake_quantized, quantized, states_output
@@ -15,6 +15,7 @@ def activations_of(graph: Graph, layers: Sequence[Layer]) -> tuple[Quantization,
 
     Where a tensor is quantized, clipped and dequantized, the dequantizer counts: it is what the next layer reads.
     """
+    origins = _origins(graph)
     by_tensor: dict[str, Quantization] = {}
     for node in graph.nodes:
         if node.outputs[0] in graph.fixed:
@@ -22,7 +23,7 @@ def activations_of(graph: Graph, layers: Sequence[Layer]) -> tuple[Quantization,
         if node.op == "QuantizeLinear":
             by_tensor[node.outputs[0]] = quantized(graph, node)
         elif node.op == "DequantizeLinear":
-            by_tensor[_origin(graph, node)] = dequantized(graph, node)
+            by_tensor[origins.get(node.input(0), node.input(0))] = dequantized(graph, node)
         elif node.op in FAKE_QUANTIZERS:
             by_tensor[node.outputs[0]] = fake_quantized(graph, node)
         elif stated := states_output(graph, node):
@@ -38,11 +39,11 @@ def _read_by_layers_only(layers: Sequence[Layer], by_tensor: dict[str, Quantizat
     return [found for found in inputs if found.node not in stated]
 
 
-def _origin(graph: Graph, dequantizer: Node) -> str:
-    """The integer tensor that a dequantizer reads, before clips and views."""
-    tensor = dequantizer.input(0)
-    node = graph.producers.get(tensor)
-    while node is not None and (node.op == "Clip" or kind_of(node) is Kind.VIEW):
-        tensor = node.input(0)
-        node = graph.producers.get(tensor)
-    return tensor
+def _origins(graph: Graph) -> dict[str, str]:
+    """For each tensor behind clips and views, the one before them."""
+    origins: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.op == "Clip" or kind_of(node) is Kind.VIEW:
+            origin = origins.get(node.input(0), node.input(0))
+            origins.update((name, origin) for name in node.outputs)
+    return origins

@@ -14,13 +14,15 @@ The conventions, stated here and nowhere else:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from edgekd.verify.graph import Graph, Node
 from edgekd.verify.layers import Layer
 from edgekd.verify.operators import Kind, kind_of
 from edgekd.verify.quantization import Stored, stored_constant
+from edgekd.verify.results import WeightRow
 
 # Inputs that hold parameters in operators that are no layers; element-wise constants are biases or factors.
 _PARAMETER_INPUTS: Mapping[str, tuple[int, ...]] = {
@@ -49,14 +51,17 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Costs:
-    """Totals of a graph; `unpacked_weight_bytes` gives each parameter whole bytes.
+    """Totals of a graph; `unpacked_weight_bytes` gives each parameter whole bytes, `bias_bytes` are part of both.
 
+    `by_bits` splits `weight_bytes` by bit-width, biases apart.
     `unknown` are the operators whose MACs are missing in the total.
     """
 
     parameters: int
     weight_bytes: int
     unpacked_weight_bytes: int
+    bias_bytes: int
+    by_bits: tuple[WeightRow, ...]
     macs: int
     layers: tuple[LayerCost, ...]
     unknown: tuple[Node, ...]
@@ -66,10 +71,13 @@ def costs_of(graph: Graph, layers: tuple[Layer, ...]) -> Costs:
     """Add up what the layers and the other operators with parameters cost."""
     per_layer = tuple(_layer_cost(layer) for layer in layers)
     stored = _unique([*_layer_constants(layers), *_other_constants(graph)])
+    biases = {layer.bias.tensor for layer in layers if layer.bias}
     return Costs(
         parameters=sum(constant.elements for constant in stored),
         weight_bytes=sum(packed_bytes(constant) for constant in stored),
         unpacked_weight_bytes=sum(constant.elements * math.ceil(constant.bits / 8) for constant in stored),
+        bias_bytes=sum(packed_bytes(constant) for constant in stored if constant.tensor in biases),
+        by_bits=_by_bits(stored, biases),
         macs=sum(cost.macs or 0 for cost in per_layer),
         layers=per_layer,
         unknown=tuple(node for node in graph.nodes if kind_of(node) is None)
@@ -80,6 +88,23 @@ def costs_of(graph: Graph, layers: tuple[Layer, ...]) -> Costs:
 def packed_bytes(constant: Stored) -> int:
     """Return the bytes of one constant when elements narrower than a byte share bytes."""
     return math.ceil(constant.elements * constant.bits / 8)
+
+
+def _by_bits(stored: Iterable[Stored], biases: Collection[str]) -> tuple[WeightRow, ...]:
+    """Group constants into weights and biases of each width; the rows' bytes add up to the total."""
+    groups: dict[tuple[Literal["weights", "biases"], int], list[Stored]] = {}
+    for constant in stored:
+        kind: Literal["weights", "biases"] = "biases" if constant.tensor in biases else "weights"
+        groups.setdefault((kind, constant.bits), []).append(constant)
+    return tuple(
+        WeightRow(
+            kind=kind,
+            bits=bits,
+            elements=sum(item.elements for item in items),
+            bytes=sum(packed_bytes(item) for item in items),
+        )
+        for (kind, bits), items in sorted(groups.items(), reverse=True)
+    )
 
 
 def _layer_cost(layer: Layer) -> LayerCost:

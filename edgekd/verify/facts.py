@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from edgekd.manifest import Manifest
 from edgekd.verify.activations import activations_of
 from edgekd.verify.costs import Costs, costs_of
 from edgekd.verify.graph import Flavour, Graph
+from edgekd.verify.integer.static import Lowered, lowered_of
 from edgekd.verify.layers import Layer, layers_of
 from edgekd.verify.memory import ActivationMemory, memory_of
 from edgekd.verify.operators import flavour_of
@@ -25,6 +27,11 @@ class Facts:
     activations: tuple[Quantization, ...]
     costs: Costs
     memory: ActivationMemory
+
+    @cached_property
+    def lowered(self) -> Lowered:
+        """The integer steps of the graph, or why there are none."""
+        return lowered_of(self.graph)
 
 
 def facts_of(graph: Graph) -> Facts:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 FLOAT_BITS = 32  # of a tensor whose type nothing tells
 
+_NO_NUMBERS = frozenset("OSUcb")  # NumPy's kinds
+
 Array = NDArray[np.generic]
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+T = TypeVar("T")
 Flavour = Literal["qcdq", "qdq", "qoperator", "qonnx", "float"]
 
 
@@ -63,7 +68,10 @@ class Node:
     def ints(self, attribute: str) -> tuple[int, ...] | None:
         """An attribute that is a list of integers, such as `kernel_shape`."""
         value = self.attributes.get(attribute)
-        return tuple(int(item) for item in value) if isinstance(value, tuple) else None
+        if not isinstance(value, tuple):
+            return None
+        integers = tuple(item for item in value if isinstance(item, int))
+        return integers if len(integers) == len(value) else None
 
     def int(self, attribute: str, default: int) -> int:
         """An attribute that is one integer, such as `group`."""
@@ -82,7 +90,10 @@ class SymbolicDim:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """An ONNX graph in its own (topological) order. A symbolic batch is seen as batch 1; `symbolic` says so."""
+    """An ONNX graph in its own (topological) order. A symbolic batch is seen as batch 1; `symbolic` says so.
+
+    `flaws` tell where operators, attributes and shapes contradict each other.
+    """
 
     path: Path
     sha256: str
@@ -94,6 +105,7 @@ class Graph:
     values: Mapping[str, Value]
     constants: Mapping[str, Array]
     symbolic: tuple[SymbolicDim, ...]
+    flaws: tuple[str, ...] = ()
 
     @cached_property
     def producers(self) -> Mapping[str, Node]:
@@ -113,10 +125,15 @@ class Graph:
     def fixed(self) -> frozenset[str]:
         """Every tensor that does not depend on a graph input: constants and what is computed from them alone."""
         known = set(self.constants)
-        for node in self.nodes:
-            if all(name in known for name in node.inputs if name):
-                known.update(node.outputs)
+        for node in self.nodes:  # a subgraph may read what is not among the node's inputs
+            if not node.has_subgraph and all(name in known for name in node.inputs if name):
+                known.update(filter(None, node.outputs))
         return frozenset(known)
+
+    @cached_property
+    def results(self) -> frozenset[str]:
+        """The graph's outputs, to look names up in."""
+        return frozenset(self.outputs)
 
     def value(self, name: str) -> Value:
         """What is known of a tensor."""
@@ -126,8 +143,34 @@ class Graph:
         """The elements of a tensor that is stored in the file."""
         return self.constants.get(name)
 
+    def numbers(self, name: str) -> Array | None:
+        """The elements of a tensor that is stored in the file, None where they are text, complex or true and false."""
+        array = self.constants.get(name)
+        return None if array is None or array.dtype.kind in _NO_NUMBERS else array
+
+    def number(self, name: str) -> float | None:
+        """The element of a tensor that stores one finite number."""
+        array = self.numbers(name)
+        if array is None or array.size != 1:
+            return None
+        value = float(array.astype(np.float64).item())
+        return value if math.isfinite(value) else None
+
 
 def dtype_bits(dtype: str) -> int | None:
     """Return the width in bits that a type's name tells: 4 for uint4, 8 for float8e4m3fn; a bool takes a byte."""
     digits = re.search(r"\d+", dtype)
     return int(digits[0]) if digits else 8 if dtype == "bool" else None
+
+
+def once_per_graph(compute: Callable[[Graph], T]) -> Callable[[Graph], T]:
+    """Keep what the decorated function returns for as long as the graph lives."""
+    kept: WeakKeyDictionary[Graph, T] = WeakKeyDictionary()
+
+    @functools.wraps(compute)
+    def once(graph: Graph) -> T:
+        if graph not in kept:
+            kept[graph] = compute(graph)
+        return kept[graph]
+
+    return once

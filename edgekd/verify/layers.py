@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from edgekd.verify.graph import Graph, Node
 from edgekd.verify.operators import Kind, kind_of
 from edgekd.verify.quantization import (
@@ -65,7 +67,7 @@ def _narrowed(graph: Graph, layer: Layer, bits: int) -> Layer:
     weight, quantization = layer.weight, layer.weight_quantization
     if weight is None or quantization is None or weight.bits <= bits or not graph.value(weight.tensor).is_integer:
         return layer
-    values = graph.constants[weight.tensor]
+    values = graph.constants[weight.tensor].astype(np.int64)
     if not values.size or bits_for(min(int(values.min()), -1), int(values.max())) > bits:  # weights are signed
         return layer
     return replace(layer, weight=replace(weight, bits=bits), weight_quantization=replace(quantization, bits=bits))

@@ -92,7 +92,7 @@ class _Walk:
         source = homes.get(node.input(0))
         if source and self._shares(node, source):
             self.homes[node.outputs[0]] = source
-            source.lasting |= node.outputs[0] in self.graph.outputs
+            source.lasting |= node.outputs[0] in self.graph.results
             return
         step = len(self.steps)
         self.steps.append(node)
@@ -106,14 +106,14 @@ class _Walk:
         """Say whether a node's output lies where its input lies; note where a tensor is read more than once."""
         name, output = node.input(0), node.outputs[0]
         source.lasting |= len(self.graph.consumers[name]) > 1
-        if self._bytes(output) != source.bytes:
+        if not output or self._bytes(output) != source.bytes:
             return False
         if kind_of(node) is Kind.VIEW or node.op == "DequantizeLinear":
             return True
         return kind_of(node) in {Kind.UNARY, Kind.QUANTIZER} and not source.lasting
 
     def _give_home(self, name: str, step: int) -> None:
-        lasting = name in self.graph.outputs
+        lasting = name in self.graph.results
         shape = self.graph.value(name).shape or ()
         self.homes[name] = _Tensor(name, shape, self._bytes(name), step, step, lasting=lasting)
 

@@ -1,18 +1,28 @@
-"""From a file to its report: read, analyse, check every rule, measure."""
+"""From a file to its report: read, analyse, check every rule, measure, judge."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from edgekd.errors import UsageError
+from edgekd.errors import EdgekdError, ModelError, ProfileError, StorageError, UsageError
 from edgekd.manifest import Manifest
 from edgekd.profile import HardwareProfile, load_profile, profile_names
 from edgekd.verify.accuracy import Measured, Notify, Options, measure
-from edgekd.verify.facts import facts_of
+from edgekd.verify.assembly import Computed, report_of
+from edgekd.verify.estimates import estimates_of
+from edgekd.verify.facts import Facts, facts_of
+from edgekd.verify.integer.static import accumulator_rows, certificate_of, chosen_arithmetic
 from edgekd.verify.reading import read_graph
-from edgekd.verify.report import Report, Timings, report_of
+from edgekd.verify.regions import weight_regions
+from edgekd.verify.report import Report, Timings, Unverified, shown_path
+from edgekd.verify.request import Request
+from edgekd.verify.requirements import Requirement, complete, judged
 from edgekd.verify.rules import check_all
+
+SUFFIX = ".onnx"
 
 
 def verify(
@@ -20,49 +30,139 @@ def verify(
     profile: str | HardwareProfile | None = None,
     *,
     static: bool = False,
-    options: Options | None = None,
+    options: Options | Request | None = None,
+    require: Sequence[Requirement] = (),
     notify: Notify | None = None,
 ) -> Report:
     """Check an ONNX file against a hardware profile, and unless `static` measure its few-shot accuracy.
 
-    The profile defaults to the one in the file's manifest, the images and protocol to `Options`.
+    The profile defaults to the one in the file's manifest, and so do the images and the protocol; `Options` fix the
+    protocol, a `Request` leaves open what it does not say.
 
     Raises:
         ModelError: the file cannot be read or run.
         ProfileError: there is no such profile, or it is malformed.
-        UsageError: the file names no profile and none is given; an impossible protocol.
+        UsageError: the file names no profile and none is given; an impossible protocol; requirements against it.
         DataError: the images cannot be read, or are too few.
     """
     start = time.perf_counter()
     facts = facts_of(read_graph(Path(path)))
     hardware = _profile(facts.manifest, profile)
     findings = check_all(facts, hardware)
-    static_s = time.perf_counter() - start
-    measured = Measured() if static else measure(facts, options or Options(), notify)
-    accuracy_s = None if static else time.perf_counter() - start - static_s
-    return report_of(
+    chosen = _options(options, require, facts.manifest, hardware)
+    middle = time.perf_counter()
+    measured = Measured() if static else measure(facts, hardware, chosen, notify)
+    accuracy_s = None if static else round(time.perf_counter() - middle, 4)
+    report = report_of(
         facts,
         hardware,
         findings + measured.findings,
-        accuracy=measured.rows,
+        measured=measured,
+        computed=_computed(facts, hardware),
         warnings=(*_profile_warnings(facts.manifest, profile, hardware), *measured.warnings),
-        timings=Timings(static_s=round(static_s, 4), accuracy_s=None if accuracy_s is None else round(accuracy_s, 4)),
+        timings=Timings(static_s=round(middle - start, 4), accuracy_s=accuracy_s),
+    )
+    return judged(report, require)
+
+
+def find_models(folder: Path) -> tuple[Path, ...]:
+    """Return every ONNX file below a folder, sorted; hidden files and folders, and links to folders, are left out.
+
+    Raises:
+        ModelError: there is none.
+        StorageError: a folder cannot be listed.
+    """
+    found = tuple(sorted(_walk(folder)))
+    if not found:
+        raise ModelError(f"no {SUFFIX} file in {folder} or below it")
+    return found
+
+
+def verify_each(
+    paths: Iterable[Path],
+    profile: str | HardwareProfile | None = None,
+    *,
+    static: bool = False,
+    options: Options | Request | None = None,
+    require: Sequence[Requirement] = (),
+    notify: Notify | None = None,
+) -> Iterator[Report | Unverified]:
+    """Verify several files, one after the other; what is wrong with one does not stop the others.
+
+    Raises:
+        ProfileError: there is no such profile, or it is malformed.
+    """
+    given = load_profile(profile) if isinstance(profile, str) else profile
+    for path in paths:
+        try:
+            yield verify(path, given, static=static, options=options, require=require, notify=notify)
+        except EdgekdError as error:
+            yield Unverified(path=shown_path(path), error=_shown(error))
+
+
+def _shown(error: EdgekdError) -> str:
+    return str(error).encode("utf-8", "replace").decode()
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise StorageError(f"cannot list {error.filename}: {error.strerror}") from error
+
+    for where, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(where, name) for name in files if not name.startswith(".") and name.endswith(SUFFIX))
+
+
+def _options(
+    options: Options | Request | None,
+    require: Sequence[Requirement],
+    manifest: Manifest | None,
+    hardware: HardwareProfile,
+) -> Options:
+    if isinstance(options, Options):
+        return options
+    request = complete(options or Request(), require)
+    request.check()
+    return request.options(manifest, chosen_arithmetic(hardware).name)
+
+
+def _computed(facts: Facts, hardware: HardwareProfile) -> Computed:
+    """What can be said without running the file."""
+    return Computed(
+        accumulators=accumulator_rows(facts.lowered, hardware),
+        certificate=certificate_of(facts.lowered, hardware),
+        estimates=estimates_of(facts, hardware),
+        regions=weight_regions(facts.costs, hardware),
     )
 
 
 def _profile(manifest: Manifest | None, profile: str | HardwareProfile | None) -> HardwareProfile:
     if isinstance(profile, HardwareProfile):
         return profile
-    if profile or manifest:
-        return load_profile(profile or (manifest.profile if manifest else ""))
+    if profile:
+        return load_profile(profile)
+    if manifest:
+        return _own_profile(manifest)
     known = ", ".join(profile_names())
     raise UsageError(f"this file was not exported by edgekd: say for which hardware with --profile NAME|FILE ({known})")
+
+
+def _own_profile(manifest: Manifest) -> HardwareProfile:
+    """The profile that the file was exported for: as it is on this machine, else as the file carries it."""
+    try:
+        return load_profile(manifest.profile)
+    except ProfileError:
+        text: str = getattr(manifest, "profile_toml", "")
+        if not text:
+            raise
+        return HardwareProfile.from_text(text, sha256=manifest.profile_sha256, what="the profile inside the ONNX file")
 
 
 def _profile_warnings(
     manifest: Manifest | None, given: str | HardwareProfile | None, hardware: HardwareProfile
 ) -> tuple[str, ...]:
     """Say where the profile that the file was made for is no longer what it was."""
-    if manifest is None or given not in {None, manifest.profile} or manifest.profile_sha256 == hardware.sha256:
+    name = given.name if isinstance(given, HardwareProfile) else given
+    if manifest is None or name not in {None, manifest.profile} or manifest.profile_sha256 == hardware.sha256:
         return ()
     return (f"profile '{hardware.name}' has changed since the file was exported for it",)

@@ -1,20 +1,26 @@
 """Offsets for buffers with lifetimes in one arena, so that the arena is small.
 
-Every placement here is "lowest gap first" in some order. Some order is optimal: push each buffer of an optimal packing
-down until none moves, and placing them again by rising offset gives the same packing. So the search is over orders:
-a few greedy ones, and from the best of them a hill climb until the lower bound is reached. All is deterministic.
+Greedy placements come first: buffers in some order, each in the lowest gap that holds it. Where the best of them is
+above the lower bound, the most bytes live at one step, a search (`packing`) looks for a smaller arena and often proves
+that there is none. All is deterministic.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+import bisect
+import heapq
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-CLIMB_PLACEMENTS = 60_000  # buffers placed in all trials together: about 0.1 s
+from edgekd.verify.packing import Packing
 
-Order = tuple[int, ...]
+MOST_SEARCHED = 400  # buffers; each decision of the search looks at all of them
+NODES = 4_000  # decisions of a search, with fewer for more buffers: half a second at most
+MOST_NEIGHBOURS = 200_000  # pairs of buffers live together, up to which every greedy order is tried
+MOST_BYTES = 1 << 60  # of all buffers together, which the search adds up in 64 bits
+
+Order = Sequence[int]
 Offsets = tuple[int, ...]
 
 
@@ -49,88 +55,172 @@ class Plan:
         return tuple(item for item in self.buffers if item.first_step <= self.peak_step <= item.last_step)
 
 
-@dataclass(frozen=True)
-class Arena:
-    """The buffers to place, and how an order becomes offsets."""
+def plan_arena(buffers: Sequence[Buffer], alignment: int = 1) -> Plan:
+    """Place buffers in one arena, each at a multiple of `alignment` bytes and taking a multiple of it.
 
-    buffers: tuple[Buffer, ...]
-
-    @cached_property
-    def neighbours(self) -> tuple[tuple[int, ...], ...]:
-        """For each buffer the others that are live with it."""
-        count = range(len(self.buffers))
-        return tuple(tuple(j for j in count if i != j and self.buffers[i].overlaps(self.buffers[j])) for i in count)
-
-    def place(self, order: Order) -> Offsets:
-        """Return offsets when buffers are placed in `order`, each in the lowest gap that holds it."""
-        offsets: dict[int, int] = {}
-        for index in order:
-            offsets[index] = self.lowest_gap(offsets, index)
-        return tuple(offsets[index] for index in range(len(self.buffers)))
-
-    def lowest_gap(self, offsets: Mapping[int, int], index: int) -> int:
-        """Return the lowest offset at which a buffer fits among those placed."""
-        placed = [near for near in self.neighbours[index] if near in offsets]
-        lowest = 0
-        for start, end in sorted((offsets[near], offsets[near] + self.buffers[near].bytes) for near in placed):
-            if start - lowest >= self.buffers[index].bytes:
-                break
-            lowest = max(lowest, end)
-        return lowest
-
-    def peak(self, offsets: Offsets) -> int:
-        """Return the size of the arena in bytes."""
-        return max((start + item.bytes for start, item in zip(offsets, self.buffers, strict=True)), default=0)
-
-
-def plan_arena(buffers: Sequence[Buffer]) -> Plan:
-    """Place buffers in one arena; the peak is at most that of greedy-by-size (TensorFlow Lite Micro's planner).
-
-    Source: Y. Pisarchyk and J. Lee, Efficient Memory Management for Deep Neural Net Inference, 2020,
-    https://arxiv.org/abs/2001.03288.
+    The peak is at most that of greedy-by-size (TensorFlow Lite Micro's planner). Source: Y. Pisarchyk and J. Lee,
+    Efficient Memory Management for Deep Neural Net Inference, 2020, https://arxiv.org/abs/2001.03288.
     """
-    arena = Arena(tuple(buffers))
-    bound, step = lower_bound(buffers)
-    order = min(_greedy_orders(arena.buffers), key=lambda order: arena.peak(arena.place(order)))
-    offsets, method = arena.place(order), "greedy"
-    if arena.peak(offsets) > bound:
-        offsets, method = _climb(arena, order, bound), "hill climb"
-    peak = arena.peak(offsets)
-    proof = "minimal" if peak == bound else "not proved minimal"
-    return Plan(arena.buffers, offsets, peak, bound, step, f"lowest gap first, {method}, {proof}")
+    unit = math.gcd(*(_padded(item.bytes, alignment) for item in buffers)) or 1
+    sizes = [_padded(item.bytes, alignment) // unit for item in buffers]
+    bound, step = _fullest(buffers, sizes)
+    offsets, method = _greedy(buffers, sizes), "lowest gap first"
+    proved = bound
+    if _peak(offsets, sizes) > bound and len(buffers) <= MOST_SEARCHED and sum(sizes) < MOST_BYTES:
+        offsets, proved = _search(buffers, sizes, offsets, bound)
+        method = "bottom-up search"
+    peak = _peak(offsets, sizes)
+    proof = "minimal" if peak == proved else "not proved minimal"
+    scaled = tuple(offset * unit for offset in offsets)
+    return Plan(tuple(buffers), scaled, peak * unit, bound * unit, step, f"{method}, {proof}")
 
 
 def lower_bound(buffers: Sequence[Buffer]) -> tuple[int, int]:
     """Return the most bytes that are live at one step, and the first such step."""
-    steps = sorted({buffer.first_step for buffer in buffers}) or [0]  # the live set grows only at births
-    live = [sum(item.bytes for item in buffers if item.first_step <= step <= item.last_step) for step in steps]
-    return max(live), steps[live.index(max(live))]
+    return _fullest(buffers, [item.bytes for item in buffers])
 
 
-def _greedy_orders(buffers: Sequence[Buffer]) -> list[Order]:
-    """By falling size, by size times lifetime, by lifetime, and by time of birth."""
-    keys = [
-        [(-item.bytes, item.first_step) for item in buffers],
-        [(-item.bytes * (item.last_step - item.first_step + 1), item.first_step) for item in buffers],
-        [(item.first_step - item.last_step, -item.bytes) for item in buffers],
-        [(item.first_step, -item.bytes) for item in buffers],
-    ]
-    return [tuple(sorted(range(len(buffers)), key=key.__getitem__)) for key in keys]
+def _padded(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment
 
 
-def _climb(arena: Arena, order: Order, bound: int) -> Offsets:
-    """Let a buffer that reaches the peak, and any other, take an earlier turn; keep what is not worse."""
-    rng = random.Random(0)  # noqa: S311 - a search, not a secret
-    best = arena.place(order)
-    for _ in range(CLIMB_PLACEMENTS // len(order)):
-        peak = arena.peak(best)
-        if peak == bound:
-            break
-        highest = [at for at, index in enumerate(order) if best[index] + arena.buffers[index].bytes == peak]
-        tried = list(order)
-        for turn in (rng.choice(highest), rng.randrange(len(order))):
-            tried.insert(rng.randrange(turn + 1), tried.pop(turn))
-        offsets = arena.place(tuple(tried))
-        if arena.peak(offsets) <= peak:
-            order, best = tuple(tried), offsets
+def _peak(offsets: Iterable[int], sizes: Sequence[int]) -> int:
+    return max((offset + size for offset, size in zip(offsets, sizes, strict=True)), default=0)
+
+
+def _fullest(buffers: Sequence[Buffer], sizes: Sequence[int]) -> tuple[int, int]:
+    """Add up what is live as the steps go by: the largest sum, and the first step that has it."""
+    change: dict[int, int] = {}
+    for item, size in zip(buffers, sizes, strict=True):
+        change[item.first_step] = change.get(item.first_step, 0) + size
+        change[item.last_step + 1] = change.get(item.last_step + 1, 0) - size
+    live, best = 0, (0, min(change, default=0))
+    for step in sorted(change):
+        live += change[step]
+        if live > best[0]:
+            best = (live, step)
     return best
+
+
+def _search(buffers: Sequence[Buffer], sizes: Sequence[int], offsets: Offsets, bound: int) -> tuple[Offsets, int]:
+    """Return offsets with the smallest peak found, and the size below which there is proved to be none.
+
+    The lower bound is tried first; then the sizes between what is ruled out and what is reached are halved.
+    """
+    packing = Packing.of(sizes, [(item.first_step, item.last_step) for item in buffers])
+    budget = min(NODES, NODES * 60 // len(buffers))
+    nodes, proved, least, target = budget, bound, bound, bound
+    while least < _peak(offsets, sizes) and nodes > 0:
+        attempt = packing.fit(target, min(nodes, budget // 2))
+        nodes -= attempt.nodes
+        if attempt.offsets is not None:
+            offsets = tuple(attempt.offsets.tolist())
+        else:
+            least = target + 1
+            proved = least if attempt.proved else proved
+        target = (least + _peak(offsets, sizes) - 1) // 2
+    return offsets, proved
+
+
+def _greedy(buffers: Sequence[Buffer], sizes: Sequence[int]) -> Offsets:
+    """The best of several greedy orders; of very many buffers only one placement, in order of birth."""
+    near = _neighbours(buffers)
+    if near is None:
+        return _by_birth(buffers, sizes)
+    placements = (_place(order, near, sizes) for order in _orders(buffers, sizes))
+    return min(placements, key=lambda offsets: _peak(offsets, sizes))
+
+
+def _neighbours(buffers: Sequence[Buffer]) -> list[list[int]] | None:
+    """For each buffer the others that are live with it; None where those are too many to try orders."""
+    near: list[list[int]] = [[] for _ in buffers]
+    live: list[int] = []
+    pairs = 0
+    for index in _by_first_step(buffers):
+        live = [other for other in live if buffers[other].last_step >= buffers[index].first_step]
+        pairs += len(live)
+        if pairs > MOST_NEIGHBOURS:
+            return None
+        near[index] += live
+        for other in live:
+            near[other].append(index)
+        live.append(index)
+    return near
+
+
+def _by_first_step(buffers: Sequence[Buffer]) -> list[int]:
+    return sorted(range(len(buffers)), key=lambda index: buffers[index].first_step)
+
+
+def _orders(buffers: Sequence[Buffer], sizes: Sequence[int]) -> list[list[int]]:
+    """By falling size, by size times lifetime, by lifetime, and by time of birth."""
+    spans = [item.last_step - item.first_step + 1 for item in buffers]
+    births = [item.first_step for item in buffers]
+    indices = range(len(buffers))
+    return [
+        sorted(indices, key=lambda at: (-sizes[at], births[at])),
+        sorted(indices, key=lambda at: (-sizes[at] * spans[at], births[at])),
+        sorted(indices, key=lambda at: (-spans[at], -sizes[at])),
+        sorted(indices, key=lambda at: (births[at], -sizes[at])),
+    ]
+
+
+def _place(order: Order, near: Sequence[Sequence[int]], sizes: Sequence[int]) -> Offsets:
+    """Return offsets when buffers are placed in `order`, each in the lowest gap that holds it."""
+    offsets: dict[int, int] = {}
+    for index in order:
+        taken = sorted((offsets[other], offsets[other] + sizes[other]) for other in near[index] if other in offsets)
+        offsets[index] = _lowest_gap(taken, sizes[index])
+    return tuple(offsets[index] for index in range(len(sizes)))
+
+
+def _lowest_gap(taken: Iterable[tuple[int, int]], size: int) -> int:
+    """Return the lowest offset with room for `size` between intervals that are sorted by their start."""
+    lowest = 0
+    for start, end in taken:
+        if start - lowest >= size:
+            break
+        lowest = max(lowest, end)
+    return lowest
+
+
+def _by_birth(buffers: Sequence[Buffer], sizes: Sequence[int]) -> Offsets:
+    """Place buffers as they are born, each in the lowest gap between those that are live then."""
+    offsets = [0] * len(buffers)
+    free = _Free()
+    ends: list[tuple[int, int, int]] = []  # last step, start, end
+    for index in _by_first_step(buffers):
+        while ends and ends[0][0] < buffers[index].first_step:
+            free.give(*heapq.heappop(ends)[1:])
+        offsets[index] = free.take(sizes[index])
+        heapq.heappush(ends, (buffers[index].last_step, offsets[index], offsets[index] + sizes[index]))
+    return tuple(offsets)
+
+
+class _Free:
+    """The gaps below the top of an arena, sorted, none beside another."""
+
+    def __init__(self) -> None:
+        self.gaps: list[tuple[int, int]] = []
+        self.top = 0
+
+    def take(self, size: int) -> int:
+        """Return where `size` fits first, and take it."""
+        for at, (start, end) in enumerate(self.gaps):
+            if end - start >= size or end == self.top:
+                self.gaps[at : at + 1] = [(start + size, end)] if start + size < end else []
+                self.top = max(self.top, start + size)
+                return start
+        self.top += size
+        return self.top - size
+
+    def give(self, start: int, end: int) -> None:
+        """Free an interval and join it with the gaps at its sides."""
+        at = bisect.bisect(self.gaps, (start, end))
+        if at < len(self.gaps) and self.gaps[at][0] == end:
+            end = self.gaps.pop(at)[1]
+        if at and self.gaps[at - 1][1] == start:
+            at -= 1
+            start = self.gaps.pop(at)[0]
+        if start < end:
+            self.gaps.insert(at, (start, end))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgekd.verify.graph import FLOAT_BITS, Array, Graph, Node, dtype_bits
+from edgekd.errors import ModelError
+from edgekd.verify.graph import FLOAT_BITS, Array, Graph, Node, dtype_bits, once_per_graph
 from edgekd.verify.operators import FAKE_QUANTIZERS, Kind, kind_of, stays_on_grid
 
+_MOST_BITS = 64
 _OUTPUT_SCALE = {"QLinearConv": 6, "QLinearMatMul": 6, "QGemm": 7}  # input that holds it
 _PASSED_BY_CONSTANTS = frozenset({"Clip", "Transpose", "Cast"})
 
@@ -37,7 +41,7 @@ class Quantization:
         if self.zero_point is None:
             return True
         middle = 0 if self.signed else 2 ** (self.bits - 1)
-        return bool(np.all(np.isin(self.zero_point.astype(np.int64), (0, middle))))
+        return bool(np.all(np.isin(self.zero_point.astype(np.float64), (0, middle))))
 
     @property
     def valid_scale(self) -> bool:
@@ -64,18 +68,25 @@ class Stored:
 
 def quantization_of(graph: Graph, tensor: str) -> Quantization | None:
     """Return how `tensor` is quantized where it is read; None where it is a float."""
-    node = graph.producers.get(tensor)
-    if node is None or graph.value(tensor).is_integer:
-        return _plain_integer(graph, tensor)
-    if node.op == "DequantizeLinear":
-        return dequantized(graph, node)
-    if node.op in FAKE_QUANTIZERS:
-        return fake_quantized(graph, node)
-    if stays_on_grid(node):
-        sources = node.inputs if node.op == "Concat" else node.inputs[:1]
-        found = [quantization_of(graph, source) for source in sources]
-        return found[0] if all(found) else None
-    return None
+    return _quantizations(graph).get(tensor) or _plain_integer(graph, tensor)
+
+
+@once_per_graph
+def _quantizations(graph: Graph) -> Mapping[str, Quantization | None]:
+    """How each float is quantized, in one pass: operators that stay on a grid hand their input's on."""
+    found: dict[str, Quantization | None] = {}
+    for node in graph.nodes:
+        stated: Quantization | None = None
+        if node.op == "DequantizeLinear":
+            stated = dequantized(graph, node)
+        elif node.op in FAKE_QUANTIZERS:
+            stated = fake_quantized(graph, node)
+        elif stays_on_grid(node):
+            sources = node.inputs if node.op == "Concat" else node.inputs[:1]
+            formats = [found.get(source) or _plain_integer(graph, source) for source in sources]
+            stated = formats[0] if formats and all(formats) else None
+        found.update((name, stated) for name in node.outputs if not graph.value(name).is_integer)
+    return found
 
 
 def dequantized(graph: Graph, node: Node) -> Quantization:
@@ -91,14 +102,27 @@ def quantized(graph: Graph, node: Node) -> Quantization:
 def fake_quantized(graph: Graph, node: Node) -> Quantization:
     """Return the quantization that a QONNX Quant or BipolarQuant node states.
 
+    Raises:
+        ModelError: the bit width is not a positive number.
+
     Source: A. Pappalardo et al., QONNX: Representing Arbitrary-Precision Quantized Neural Networks, 2022,
     https://arxiv.org/abs/2206.07527.
     """
     bipolar = node.op == "BipolarQuant"
-    widths = graph.constant(node.input(3))
-    bits = 1 if bipolar else 32 if widths is None else int(np.ceil(np.max(widths.astype(np.float64))))
-    zero_point = None if bipolar else graph.constant(node.input(2))
-    return Quantization(node.name, bits, bool(node.int("signed", 1)), graph.constant(node.input(1)), zero_point)
+    bits = 1 if bipolar else _stated_bits(graph, node)
+    zero_point = None if bipolar else graph.numbers(node.input(2))
+    return Quantization(node.name, bits, bool(node.int("signed", 1)), graph.numbers(node.input(1)), zero_point)
+
+
+def _stated_bits(graph: Graph, node: Node) -> int:
+    """Return the width at a fake quantizer's fourth input, rounded up: it may be a fraction."""
+    widths = graph.numbers(node.input(3))
+    if widths is None:
+        return FLOAT_BITS
+    widest = float(np.max(widths.astype(np.float64), initial=0))
+    if not 0 < widest <= _MOST_BITS:
+        raise ModelError(f"{node.name} has a bit width of {widest:g}, which no number has")
+    return math.ceil(widest)
 
 
 def stated_beside(graph: Graph, node: Node, operand: int) -> Quantization | None:
@@ -114,17 +138,23 @@ def states_output(graph: Graph, node: Node) -> Quantization | None:
 
 def stored_constant(graph: Graph, tensor: str) -> Stored | None:
     """Return the constant that `tensor` comes from through quantizers, views and clips; None where it is computed."""
-    bits: int | None = None
-    while tensor not in graph.constants:
-        node = graph.producers.get(tensor)
-        if node is None or not _passes_constant(node):
-            return None
-        if bits is None and node.op == "DequantizeLinear":
-            bits = dequantized(graph, node).bits
-        elif bits is None and node.op in FAKE_QUANTIZERS:
-            bits = fake_quantized(graph, node).bits
-        tensor = node.input(0)
-    return Stored(tensor, graph.constants[tensor].size, bits or graph.value(tensor).bits)
+    return _stored_constants(graph).get(tensor)
+
+
+@once_per_graph
+def _stored_constants(graph: Graph) -> Mapping[str, Stored]:
+    """What each tensor stores, in one pass; of several quantizers the last counts."""
+    found = {name: Stored(name, array.size, graph.value(name).bits) for name, array in graph.constants.items()}
+    for node in graph.nodes:
+        source = found.get(node.input(0)) if _passes_constant(node) else None
+        if source is None:
+            continue
+        if node.op == "DequantizeLinear":
+            source = replace(source, bits=dequantized(graph, node).bits)
+        elif node.op in FAKE_QUANTIZERS:
+            source = replace(source, bits=fake_quantized(graph, node).bits)
+        found.update((name, source) for name in node.outputs if name)
+    return found
 
 
 def integer_bits(graph: Graph, tensor: str, dtype: str) -> int:
@@ -133,13 +163,23 @@ def integer_bits(graph: Graph, tensor: str, dtype: str) -> int:
     Brevitas writes 4-bit weights as int8 in -7..7 behind a Clip.
     """
     bits = dtype_bits(dtype) or FLOAT_BITS
-    node = graph.producers.get(tensor)
-    while node is not None and (node.op == "Clip" or kind_of(node) is Kind.VIEW):
-        low, high = graph.constant(node.input(1)), graph.constant(node.input(2))
-        if node.op == "Clip" and low is not None and high is not None:
-            bits = min(bits, bits_for(int(low), int(high)))
-        node = graph.producers.get(node.input(0))
-    return bits
+    return min(bits, _clipped_bits(graph).get(tensor, bits))
+
+
+@once_per_graph
+def _clipped_bits(graph: Graph) -> Mapping[str, int]:
+    """The width that clips leave to each tensor behind one, also through views."""
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op != "Clip" and kind_of(node) is not Kind.VIEW:
+            continue
+        widths = [found[node.input(0)]] if node.input(0) in found else []
+        limits = [graph.number(node.input(position)) for position in (1, 2)]
+        if node.op == "Clip" and limits[0] is not None and limits[1] is not None:
+            widths.append(bits_for(int(limits[0]), int(limits[1])))
+        if widths:
+            found.update((name, min(widths)) for name in node.outputs if name)
+    return found
 
 
 def bits_for(low: int, high: int) -> int:
@@ -151,13 +191,13 @@ def bits_for(low: int, high: int) -> int:
 
 def _linear(graph: Graph, node: Node, integer: str, scale: int = 1) -> Quantization:
     """Read `node`'s inputs at `scale` (and the zero point behind it) as the format of the tensor `integer`."""
-    zero_point = graph.constant(node.input(scale + 1))
+    zero_point = graph.numbers(node.input(scale + 1))
     dtype = graph.value(integer).dtype or ("uint8" if zero_point is None else str(zero_point.dtype))
     return Quantization(
         node=node.name,
         bits=integer_bits(graph, integer, dtype),
         signed=not dtype.startswith("u"),
-        scale=graph.constant(node.input(scale)),
+        scale=graph.numbers(node.input(scale)),
         zero_point=zero_point,
     )
 

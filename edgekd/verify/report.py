@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from edgekd import __version__
 from edgekd.manifest import AccuracyRow, StageResult
-from edgekd.profile import HardwareProfile
-from edgekd.verify.environment import cpu_flags, versions
-from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Flavour
-from edgekd.verify.results import AccumulatorRow, Certificate, EngineRow, Estimate, PlannedBuffer, SqnrRow
+from edgekd.verify.results import (
+    AccumulatorRow,
+    Certificate,
+    EngineRow,
+    Estimate,
+    PlannedBuffer,
+    RegionRow,
+    SqnrRow,
+    WeightRow,
+)
 from edgekd.verify.rules import Finding, Status
 
 DEPLOYED = "deployed"  # the stage of the lineage that is the file itself
@@ -56,7 +63,11 @@ class LiveTensor(_Frozen):
 
 
 class Memory(_Frozen):
-    """Bytes of weights and activations; None where a size is not known. `live_at_peak` adds up to the lower bound."""
+    """Bytes of weights and activations; None where a size is not known.
+
+    `live_at_peak` adds up to the lower bound. `plan` says where each tensor lies without fusing, `steps` names the
+    operators that its steps count. `weights` splits the weight bytes by bit-width, `regions` by the target's memories.
+    """
 
     weight_bytes: int
     peak_activation_bytes: int | None
@@ -66,6 +77,9 @@ class Memory(_Frozen):
     peak_node: str | None
     live_at_peak: tuple[LiveTensor, ...] = ()
     plan: tuple[PlannedBuffer, ...] = ()
+    steps: tuple[str, ...] = ()
+    weights: tuple[WeightRow, ...] = ()
+    regions: tuple[RegionRow, ...] = ()
 
 
 class LayerRow(_Frozen):
@@ -120,69 +134,38 @@ class Report(_Frozen):
         return self.model_dump_json(indent=2) + "\n"
 
 
+class Unverified(_Frozen):
+    """A file among several that could not be verified, and why."""
+
+    path: str
+    error: str
+
+
+class Collection(_Frozen):
+    """The reports of several files. The verdict is the worst; a file that could not be verified counts as a failure."""
+
+    verdict: Status
+    reports: tuple[Report | Unverified, ...]
+
+    def to_json(self) -> str:
+        """Return the reports as JSON text."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def collect(reports: Iterable[Report | Unverified]) -> Collection:
+    """Put the reports of several files together."""
+    entries = tuple(reports)
+    verdicts = {"fail" if isinstance(entry, Unverified) else entry.verdict for entry in entries}
+    worst: Status = "fail" if "fail" in verdicts else "unknown" if "unknown" in verdicts else "pass"
+    return Collection(verdict=worst, reports=entries)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as text that any format can hold: bytes that are no UTF-8 become replacement characters."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
 def verdict_of(findings: Iterable[Finding]) -> Status:
     """Fail if any finding does; unknown if none does and one could not be decided; else pass."""
     statuses = {finding.status for finding in findings}
     return "fail" if "fail" in statuses else "unknown" if "unknown" in statuses else "pass"
-
-
-def report_of(
-    facts: Facts,
-    profile: HardwareProfile,
-    findings: tuple[Finding, ...],
-    *,
-    accuracy: tuple[AccuracyRow, ...],
-    warnings: tuple[str, ...],
-    timings: Timings,
-) -> Report:
-    """Put a report together."""
-    graph = facts.graph
-    symbolic = tuple(f"{dim.tensor}[{dim.axis}]={dim.label}" for dim in graph.symbolic)
-    return Report(
-        verdict=verdict_of(findings),
-        model=ModelRef(
-            path=str(graph.path),
-            sha256=graph.sha256,
-            flavour=facts.flavour,
-            producer=graph.producer,
-            symbolic=symbolic,
-        ),
-        profile=ProfileRef(name=profile.name, sha256=profile.sha256),
-        params=Params(total=facts.costs.parameters, cap=profile.params.max),
-        macs=facts.costs.macs,
-        memory=_memory(facts),
-        findings=findings,
-        accuracy=accuracy,
-        layers=tuple(LayerRow.model_validate(vars(cost)) for cost in facts.costs.layers),
-        lineage=_lineage(facts, accuracy),
-        warnings=warnings,
-        environment=Environment(edgekd=__version__, versions=versions(), cpu_flags=cpu_flags()),
-        timings=timings,
-    )
-
-
-def _memory(facts: Facts) -> Memory:
-    memory = facts.memory
-    plan, fused = memory.plan, memory.fused
-    live = plan.live_at_peak() if plan else ()
-    return Memory(
-        weight_bytes=facts.costs.weight_bytes,
-        peak_activation_bytes=plan.peak_bytes if plan else None,
-        peak_activation_bytes_fused=fused.peak_bytes if fused else None,
-        lower_bound_bytes=plan.lower_bound_bytes if plan else None,
-        planner=plan.planner if plan else None,
-        peak_node=memory.steps[plan.peak_step].name if plan and memory.steps else None,
-        live_at_peak=tuple(LiveTensor(tensor=item.tensor, shape=item.shape, bytes=item.bytes) for item in live),
-    )
-
-
-def _lineage(facts: Facts, accuracy: tuple[AccuracyRow, ...]) -> tuple[StageResult, ...]:
-    earlier = facts.manifest.lineage if facts.manifest else ()
-    deployed = StageResult(
-        stage=DEPLOYED,
-        backbone=earlier[-1].backbone if earlier else "",
-        parameters=facts.costs.parameters,
-        weight_bytes=facts.costs.weight_bytes,
-        accuracy=accuracy,
-    )
-    return (*earlier, deployed)

@@ -58,9 +58,9 @@ class SqnrRow(Row):
 
 
 class Estimate(Row):
-    """A computed cost, never a measurement of this file.
+    """A computed cost, never a measurement of this file: `kind` tells a data sheet's peak rate from a measured one.
 
-    `kind` tells whether its rate is a data sheet's peak or measured; `low` and `high` are equal where there is one.
+    `low` and `high` are equal where the source gives one figure.
     """
 
     quantity: Literal["cycles", "ms", "mj"]
@@ -68,6 +68,24 @@ class Estimate(Row):
     low: float
     high: float
     source: str = ""
+
+
+class WeightRow(Row):
+    """The stored weights, or the biases, of one bit-width; `bytes` as packed as their width allows."""
+
+    kind: Literal["weights", "biases"]
+    bits: int
+    elements: int
+    bytes: int
+
+
+class RegionRow(Row):
+    """How much of a memory for weights or biases the network takes, in bytes."""
+
+    region: str
+    role: str
+    bytes: int
+    used_bytes: int
 
 
 class PlannedBuffer(Row):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import onnx
 
 from edgekd.errors import ModelError
+from edgekd.verify.bounds import LARGEST_DIM, LARGEST_TENSOR, shown_count
 from edgekd.verify.graph import SymbolicDim, Value
 from edgekd.verify.operators import FAKE_QUANTIZERS
 
-LARGEST_DIM = 2**31 - 1
 # Operators that ONNX does not define, each with one of the same output shape and the inputs that it takes.
 _STAND_INS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     **dict.fromkeys(FAKE_QUANTIZERS, ("Identity", (0,))),
@@ -27,16 +27,17 @@ _STAND_INS: Mapping[str, tuple[str, tuple[int, ...]]] = {
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "undefined": ""}
 
 
-def bind_batch(path: Path, graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto]) -> list[SymbolicDim]:
+def bind_batch(graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto]) -> list[SymbolicDim]:
     """Set a symbolic first dimension of each input to 1, wherever it occurs; return every symbolic dimension.
 
     Raises:
         ModelError: a dimension that no tensor can have.
     """
-    symbolic = [dim for item in inputs for dim in _symbolic_dims(path, item)]
+    symbolic = [dim for item in inputs for dim in _symbolic_dims(item)]
     batch_names = {dim.label for dim in symbolic if dim.axis == 0}
+    open_batch = {dim.tensor for dim in symbolic if dim.axis == 0}
     for item in inputs:
-        if any(dim.tensor == item.name and dim.axis == 0 for dim in symbolic):
+        if item.name in open_batch:
             item.type.tensor_type.shape.dim[0].dim_value = 1
     for item in (*graph.input, *graph.output, *graph.value_info):
         for dim in item.type.tensor_type.shape.dim:
@@ -47,16 +48,6 @@ def bind_batch(path: Path, graph: onnx.GraphProto, inputs: Sequence[onnx.ValueIn
     return symbolic
 
 
-def infer_values(model: onnx.ModelProto) -> dict[str, Value]:
-    """Return what shape inference finds out about each tensor; where it fails the shape stays unknown."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(_with_standard_shapes(model), data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        graph = model.graph
-    items = (*graph.value_info, *graph.input, *graph.output)
-    return {item.name: _value(item) for item in items if item.type.HasField("tensor_type")}
-
-
 def dtype_name(elem_type: int) -> str:
     """Return the NumPy-style name of an ONNX element type: float32, int8, uint4; empty for none that ONNX knows."""
     if elem_type not in onnx.TensorProto.DataType.values():
@@ -65,16 +56,16 @@ def dtype_name(elem_type: int) -> str:
     return _NUMPY_NAMES.get(name, name)
 
 
-def _symbolic_dims(path: Path, item: onnx.ValueInfoProto) -> list[SymbolicDim]:
+def _symbolic_dims(item: onnx.ValueInfoProto) -> list[SymbolicDim]:
     tensor = item.type.tensor_type
     for dim in tensor.shape.dim:
         if dim.dim_value > LARGEST_DIM:
-            raise ModelError(f"{path}: input '{item.name}' has an impossible dimension, {dim.dim_value}")
+            raise ModelError(f"input '{item.name}' has an impossible dimension, {dim.dim_value}")
     dims = enumerate(tensor.shape.dim)
     return [SymbolicDim(item.name, axis, dim.dim_param or "?") for axis, dim in dims if dim.dim_value <= 0]
 
 
-def _with_standard_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_standard_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy in which operators that ONNX does not define are replaced by those of the same shape."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -88,10 +79,17 @@ def _with_standard_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _value(item: onnx.ValueInfoProto) -> Value:
+def value_of(item: onnx.ValueInfoProto) -> Value:
+    """Return the type and shape of a tensor as ONNX states them.
+
+    Raises:
+        ModelError: it has more elements than any memory.
+    """
     tensor = item.type.tensor_type
     dims = tuple(dim.dim_value for dim in tensor.shape.dim)
     known = tensor.HasField("shape") and all(
         dim.HasField("dim_value") and dim.dim_value > 0 for dim in tensor.shape.dim
     )
+    if known and math.prod(dims) > LARGEST_TENSOR:
+        raise ModelError(f"'{item.name}' is of an impossible size: {shown_count(math.prod(dims))} elements")
     return Value(item.name, dtype_name(tensor.elem_type), dims if known else None)

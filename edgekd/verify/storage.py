@@ -25,7 +25,7 @@ def storage_bits(graph: Graph) -> dict[str, int]:
 
 def _own_bits(graph: Graph, node: Node, name: str, inherited: int | None) -> int:
     value = graph.value(name)
-    if value.is_integer or name in graph.outputs or inherited is None:
+    if value.is_integer or name in graph.results or inherited is None:
         return value.bits
     if node.op == "DequantizeLinear" or stays_on_grid(node):
         return min(inherited, value.bits)
@@ -36,14 +36,23 @@ def _rounded_bits(graph: Graph) -> dict[str, int]:
     """Walk backwards from each quantizer: a float that is read only to be rounded is stored as it will be rounded."""
     rounded: dict[str, int] = {}
     for node in reversed(graph.nodes):
+        for name in node.outputs:
+            widths = _reader_widths(graph, name, rounded)
+            if widths and all(widths):
+                rounded[name] = max(width for width in widths if width)
         if node.op in FAKE_QUANTIZERS:
             rounded[node.outputs[0]] = fake_quantized(graph, node).bits
-        source = node.input(0)
-        if source in graph.producers and source not in graph.outputs and not graph.value(source).is_integer:
-            widths = [_rounds_to(graph, reader, rounded) for reader in graph.consumers[source]]
-            if all(widths):
-                rounded[source] = max(width for width in widths if width)
     return rounded
+
+
+def _reader_widths(graph: Graph, name: str, rounded: dict[str, int]) -> list[int | None]:
+    """The width that each reader rounds a float to, None for one that does not; empty where none takes it as data."""
+    readers = graph.consumers.get(name, ())
+    if not name or name in graph.results or graph.value(name).is_integer:
+        return []
+    if not any(reader.input(0) == name for reader in readers):
+        return []
+    return [_rounds_to(graph, reader, rounded) for reader in readers]
 
 
 def _rounds_to(graph: Graph, reader: Node, rounded: dict[str, int]) -> int | None:

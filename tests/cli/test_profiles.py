@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import json
+import tomllib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from edgekd.cli import main
 from edgekd.cli.profiles import command
-from edgekd.errors import ProfileError
+from edgekd.errors import ProfileError, UsageError
+from edgekd.profile import HardwareProfile, load_profile, profile_names
+from edgekd.profile_template import template
+from edgekd.verify.profile_page import profile_page
 
 
 def run(*arguments: str) -> str:
@@ -22,18 +28,25 @@ def test_list_names_every_profile_and_its_cap() -> None:
     assert "stm32h743" in output
 
 
-def test_show_gives_each_value_a_numbered_source() -> None:
+@pytest.mark.parametrize("name", profile_names())
+def test_what_show_prints_is_the_profile_itself(name: str) -> None:
+    output, profile = run("show", name), load_profile(name)
+    assert HardwareProfile.from_text(output, sha256=profile.sha256) == profile
+    assert f"# sha256 {profile.sha256}" in output
+
+
+def test_show_says_what_is_unknown_and_gives_sources() -> None:
     output = run("show", "tu_accel_150k")
-    assert "params.max = 149999  [1]" in output
-    assert "[1] P. Vunderink" in output
-    assert "sha256 " in output
-    assert "memory" not in output, "what is unknown is not there"
+    assert "P. Vunderink" in output
+    assert "# unknown: accumulator_bits, " in output
+    assert "[memory" not in output, "what is unknown is not there"
 
 
-def test_show_flattens_tables_and_lists() -> None:
-    output = run("show", "stm32h743")
-    assert 'memory.regions[1].name = "AXI SRAM"' in output
-    assert "weights.bits = [4, 8]" in output
+def test_show_prints_what_a_profile_extends() -> None:
+    tree = tomllib.loads(run("show", "stm32h743"))
+    assert "extends" not in tree
+    assert tree["weights"]["bits"] == [4, 8]
+    assert [region["name"] for region in tree["memory"]["regions"]][:2] == ["flash", "AXI SRAM"]
 
 
 def test_check_names_numbers_without_a_source(tmp_path: Path) -> None:
@@ -49,3 +62,62 @@ def test_check_refuses_a_broken_profile(tmp_path: Path) -> None:
     path.write_text('nam = "mine"')
     with pytest.raises(ProfileError, match="unknown key 'nam'"):
         CliRunner().invoke(command, ["check", str(path)], catch_exceptions=False)
+
+
+def test_check_exits_2_with_the_nearest_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\n[[ops]]\nop = "Conf"')
+    monkeypatch.setattr("sys.argv", ["edgekd", "profiles", "check", str(path)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+
+
+def test_new_writes_a_template_in_which_all_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "wrote mine.toml" in run("new", "mine")
+    assert "is well formed" in run("check", "mine.toml")
+    profile = load_profile("mine.toml")
+    assert list(profile.known()) == []
+    with pytest.raises(UsageError, match="is there already"):
+        run("new", "mine")
+    assert "other.toml" in run("new", "mine", "--output", "other.toml")
+
+
+def test_new_refuses_a_name_that_is_none_and_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no name"):
+        run("new", "../mine")
+    with pytest.raises(ProfileError, match="cannot write"):
+        run("new", "mine", "--output", str(tmp_path / "absent" / "mine.toml"))
+
+
+def test_the_template_is_a_profile_when_every_comment_is_taken_away() -> None:
+    """Each example has the right type and unit; contradictions and names apart."""
+    lines = [line.removeprefix("# ") for line in template("mine").splitlines() if not line.startswith("# `")]
+    lines = lines[lines.index('name = "mine"') :]
+    dropped = ("extends", "unlimited", "description", "vendor")
+    kept = [line for line in lines if not line.startswith(dropped)]
+    profile = HardwareProfile.from_text("\n".join(kept))
+    assert {key for key in profile.unknown() if key not in {"params.max", "layers.max"}} == set()
+
+
+def test_schema_is_a_json_schema_with_units() -> None:
+    schema = json.loads(run("schema"))
+    assert schema["type"] == "object"
+    assert "px (pixels)" in schema["$comment"]
+    region = schema["$defs"]["Region"]["properties"]
+    assert region["bytes"]["description"] == "Its size, all banks together."
+    assert schema["$defs"]["Compute"]["properties"]["clock_hz"]["anyOf"]
+
+
+def test_adding_a_target_is_one_file(tmp_path: Path) -> None:
+    """A TOML file and no Python: every command takes it, and so does what it extends."""
+    path = tmp_path / "tiny.toml"
+    source = '[[sources]]\nkeys = ["layers"]\ntext = "mine"'
+    path.write_text(f'name = "tiny"\nextends = "max78000"\n[layers]\nmax = 3\n{source}')
+    assert "tiny" in run("show", str(path))
+    assert "no source" not in run("check", str(path))
+    child = tmp_path / "tinier.toml"
+    child.write_text('name = "tinier"\nextends = "tiny"')
+    assert load_profile(str(child)).layers.max == 3
+    assert "# tiny" in profile_page(load_profile(str(path)))

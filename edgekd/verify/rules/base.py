@@ -37,13 +37,17 @@ class Finding(BaseModel):
 
 Rule = Callable[[Facts, HardwareProfile], Iterable[Finding]]
 RULES: dict[str, Rule] = {}
+KEYS: dict[str, tuple[str, ...]] = {}
 
 
-def rule(name: str) -> Callable[[Rule], Rule]:
-    """Register the decorated function as the rule `name`; its docstring is the sentence that the user reads."""
+def rule(name: str, *keys: str) -> Callable[[Rule], Rule]:
+    """Register the decorated function as the rule `name`; its docstring is the sentence that the user reads.
+
+    `keys` are those of the profile that it needs to decide; none for a rule on the file alone.
+    """
 
     def register(check: Rule) -> Rule:
-        RULES[name] = check
+        RULES[name], KEYS[name] = check, keys
         return check
 
     return register

@@ -1,35 +1,55 @@
-"""Rules on memory: weights and activations in the regions that the profile lists."""
+"""Rules on memory: weights, biases and activations in the regions that the profile lists."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
-from edgekd.profile import HardwareProfile
+from edgekd.profile import HardwareProfile, Region
 from edgekd.verify.facts import Facts
-from edgekd.verify.memory import ActivationMemory
+from edgekd.verify.graph import Graph
+from edgekd.verify.memory import ActivationMemory, memory_of
+from edgekd.verify.placement import Crowd, bank_need, deployed_plan, fullest_crowd, spreads_of
 from edgekd.verify.planner import Plan
-from edgekd.verify.regions import ArenaRoom, arena_room, weight_room
+from edgekd.verify.regions import ArenaRoom, arena_room, bias_room, stored_biases, stored_weights, weight_room
 from edgekd.verify.rules.base import Finding, Status, rule, unsaid
+from edgekd.verify.rules.hints import smaller_input, widest
 
 _KEY = "memory.regions"
 
 
-@rule("weight-memory")
+@rule("weight-memory", "memory.regions")
 def weight_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
-    """The weights and biases fit the memory for weights."""
-    packed, unpacked = facts.costs.weight_bytes, facts.costs.unpacked_weight_bytes
-    room = weight_room(profile)
+    """The weights, with the biases where these have no memory of their own, fit the memory for weights."""
+    packed, unpacked = (stored_weights(facts.costs, profile, packed=packed) for packed in (True, False))
+    what, room = "weights" if bias_room(profile) else "weights and biases", weight_room(profile)
     if room is None:
-        yield unsaid(profile, f"{_KEY} for weights", f"{packed:,} B of weights and biases", packed)
+        yield unsaid(profile, f"{_KEY} for weights", f"{packed:,} B of {what}", packed)
         return
     needed = unpacked if profile.weights.packing == "byte" else packed
     undecided = profile.weights.packing is None and packed <= room < unpacked
-    message = f"{needed:,} B of weights and biases, {room:,} B of memory for them"
+    status: Status = "unknown" if undecided else "pass" if needed <= room else "fail"
+    message = f"{needed:,} B of {what}, {room:,} B of memory for them"
     if undecided:
         message += f"; only if packed: the profile does not say weights.packing, unpacked they take {unpacked:,} B"
+    hint = _narrower(facts, profile, room) if status == "fail" else None
     yield Finding(
-        status="unknown" if undecided else "pass" if needed <= room else "fail",
-        message=message,
+        status=status, message=message, attribute=_KEY, value=needed, limit=room, source=profile.source(_KEY), hint=hint
+    )
+
+
+@rule("bias-memory", "memory.regions")
+def bias_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
+    """The biases fit the memory for them, or lie beside the weights."""
+    needed, room = stored_biases(facts.costs, profile), bias_room(profile)
+    if weight_room(profile) is None and room is None:
+        yield unsaid(profile, f"{_KEY} for biases", f"{needed:,} B of biases", needed)
+        return
+    own = f"{needed:,} B of biases, {room:,} B of memory for them" if room is not None else "counted with the weights"
+    yield Finding(
+        status="pass" if room is None or needed <= room else "fail",
+        message=own,
         attribute=_KEY,
         value=needed,
         limit=room,
@@ -37,30 +57,82 @@ def weight_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     )
 
 
-@rule("activation-memory")
+@rule("activation-memory", "memory.regions")
 def activation_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The activations that are live together fit the memory for activations."""
-    memory = facts.memory
-    plan = memory.fused if profile.memory.conv_pool_fused else memory.plan
-    room = arena_room(profile, facts.costs.weight_bytes)
+    plan, room = deployed_plan(facts, profile), arena_room(profile, facts.costs.weight_bytes)
     if plan is None:
-        yield Finding(status="unknown", message=f"sizes not known: {', '.join(memory.unsized[:5])}", attribute=_KEY)
+        missing = ", ".join(facts.memory.unsized[:5])
+        yield Finding(status="unknown", message=f"sizes not known: {missing}", attribute=_KEY)
     elif room is None:
         yield unsaid(profile, f"{_KEY} for activations", f"a peak of {plan.peak_bytes:,} B", plan.peak_bytes)
     else:
-        status, message = _judge(memory, plan, room, profile.memory.conv_pool_fused)
+        status, message = _judge(facts.memory, plan, room, profile)
         yield Finding(
             status=status,
             message=message,
-            node=_peak_node(memory, plan),
+            node=_peak_node(facts.memory, plan),
             attribute=_KEY,
             value=plan.peak_bytes,
             limit=room.bytes,
             source=profile.source(_KEY),
+            hint=_arena_hint(facts, profile, room) if status != "pass" else None,
         )
 
 
-def _judge(memory: ActivationMemory, plan: Plan, room: ArenaRoom, fused: bool | None) -> tuple[Status, str]:
+@rule("bank-placement", "memory.regions")
+def bank_placement(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
+    """The activations fit the banks that their channels lie in."""
+    regions = [region for region in profile.memory.regions if region.placement == "channels"]
+    plan = deployed_plan(facts, profile)
+    if regions and plan is None:
+        yield Finding(
+            status="unknown", message=f"sizes not known: {', '.join(facts.memory.unsized[:5])}", attribute=_KEY
+        )
+    for region in regions if plan else ():
+        yield _in_banks(facts, profile, region)
+
+
+def _in_banks(facts: Facts, profile: HardwareProfile, region: Region) -> Finding:
+    """Look for a placement, with the input one channel a bank where the region allows it; else tell what collides."""
+    plan = deployed_plan(facts, profile)
+    common = {"attribute": f"{_KEY}.{region.name}", "limit": region.bank_bytes, "source": profile.source(_KEY)}
+    if plan is None:
+        return Finding(status="unknown", message="sizes not known", attribute=_KEY)
+    for planar in (False, True) if region.planar_input else (False,):
+        spreads = spreads_of(plan, region, facts.graph.inputs, planar=planar)
+        need = bank_need(spreads, region)
+        if need is not None:
+            order = ", with the input one channel a bank" if planar else ""
+            message = f"{need:,} B in the fullest of {region.banks} banks of {region.bank_bytes:,} B{order}"
+            return Finding.model_validate({"status": "pass", "message": message, "value": need, **common})
+    crowd = fullest_crowd(spreads, region)  # of the most lenient placement
+    stated = fullest_crowd(spreads_of(plan, region, facts.graph.inputs), region)
+    proven = crowd.bytes > (region.bank_bytes or 0)
+    status: Status = "fail" if proven else "unknown"
+    return Finding.model_validate(
+        {
+            "status": status,
+            "message": _collision(plan, stated, region),
+            "node": facts.memory.steps[stated.step].name if facts.memory.steps else None,
+            "value": stated.bytes,
+            "hint": _bank_hint(facts, profile, region) if proven else None,
+            **common,
+        }
+    )
+
+
+def _collision(plan: Plan, crowd: Crowd, region: Region) -> str:
+    """Spell out which tensors meet in a bank, beside the total of that step, which may well fit."""
+    terms = " + ".join(f"{item.bank_bytes:,} ({item.buffer.tensor})" for item in crowd.spreads)
+    live = sum(item.bytes for item in plan.buffers if item.first_step <= crowd.step <= item.last_step)
+    total = f"the activations take {live:,} of {region.bytes:,} B"
+    if crowd.bytes <= (region.bank_bytes or 0):
+        return f"{total}, but no placement was found in {region.banks} banks of {region.bank_bytes:,} B"
+    return f"{total}, yet one bank of {region.bank_bytes:,} B would have to hold {terms} = {crowd.bytes:,} B"
+
+
+def _judge(memory: ActivationMemory, plan: Plan, room: ArenaRoom, profile: HardwareProfile) -> tuple[Status, str]:
     """Compare a peak with the largest arena; what fusing or splitting could save is unknown where they may exist."""
     peak, largest = plan.peak_bytes, f"{room.region}, the largest region for activations ({room.bytes:,} B)"
     if peak <= room.bytes:
@@ -68,10 +140,70 @@ def _judge(memory: ActivationMemory, plan: Plan, room: ArenaRoom, fused: bool | 
     message = f"peak {peak:,} B exceeds {largest}, by {peak - room.bytes:,} B"
     if room.can_split and peak <= room.total_bytes:
         return "unknown", f"{message}; spread over all regions ({room.total_bytes:,} B) it may fit"
-    if not fused and memory.fused and memory.fused.peak_bytes <= room.bytes:
+    if _may_fuse(profile) and memory.fused and memory.fused.peak_bytes <= room.bytes:
         note = f"; it would fit ({memory.fused.peak_bytes:,} B) if each convolution were fused with its pool"
-        return ("unknown" if fused is None else "fail"), message + note
+        return ("unknown" if profile.memory.conv_pool_fused is None else "fail"), message + note
     return "fail", message
+
+
+def _may_fuse(profile: HardwareProfile) -> bool:
+    """Say whether fusing pools with the convolution before is a way out: not where done, or where they fuse ahead."""
+    return not profile.memory.conv_pool_fused and not profile.memory.pool_conv_fused
+
+
+def _arena_hint(facts: Facts, profile: HardwareProfile, room: ArenaRoom) -> str | None:
+    fused, hints = facts.memory.fused, []
+    if _may_fuse(profile) and fused and fused.peak_bytes <= room.bytes:
+        hints.append(f"fuse each convolution with its pool: {fused.peak_bytes:,} B")
+    side = smaller_input(facts.graph, lambda graph: _arena_fits(_with(facts, graph), profile, room))
+    if side:
+        hints.append(f"{side}x{side} input fits")
+    return "; ".join(hints) or None
+
+
+def _arena_fits(facts: Facts, profile: HardwareProfile, room: ArenaRoom) -> bool:
+    plan = deployed_plan(facts, profile)
+    return plan is not None and plan.peak_bytes <= room.bytes
+
+
+def _bank_hint(facts: Facts, profile: HardwareProfile, region: Region) -> str | None:
+    """Name the largest input that fits, channels interleaved; and a larger one with the input one channel a bank."""
+    plain = smaller_input(facts.graph, lambda graph: _banks_hold(_with(facts, graph), profile, region, planar=False))
+    hint = f"{plain}x{plain} input fits" if plain else None
+    if region.planar_input:
+        wide = smaller_input(facts.graph, lambda graph: _banks_hold(_with(facts, graph), profile, region, planar=True))
+        if wide and wide > (plain or 0):
+            hint = f"{hint + '; ' if hint else ''}{wide}x{wide} input fits one channel a bank"
+    return hint
+
+
+def _banks_hold(facts: Facts, profile: HardwareProfile, region: Region, *, planar: bool) -> bool:
+    plan = deployed_plan(facts, profile)
+    return (
+        plan is not None and bank_need(spreads_of(plan, region, facts.graph.inputs, planar=planar), region) is not None
+    )
+
+
+def _with(facts: Facts, graph: Graph) -> Facts:
+    """Return the facts with another graph's memory; nothing else of them is read here."""
+    return replace(facts, graph=graph, memory=memory_of(graph))
+
+
+def _narrower(facts: Facts, profile: HardwareProfile, room: int) -> str | None:
+    """Name the widest network like this one whose weights and biases fit, stored as they are now."""
+    widths = {row.kind: row.bits for row in facts.costs.by_bits}
+    if len(widths) != len(facts.costs.by_bits) or len(widths) != 2:  # several widths, or no biases
+        return None
+    if profile.weights.packing == "byte":
+        widths = {kind: 8 * math.ceil(bits / 8) for kind, bits in widths.items()}
+    apart = bias_room(profile) is not None
+
+    def fits(weights: int, biases: int) -> bool:
+        padding = len(facts.layers) if widths["weights"] % 8 else 0  # each constant ends in a whole byte
+        weight_bytes = math.ceil(weights * widths["weights"] / 8) + padding
+        return weight_bytes + (0 if apart else biases * widths["biases"] // 8) <= room
+
+    return widest(facts, fits)
 
 
 def _peak_node(memory: ActivationMemory, plan: Plan) -> str | None:

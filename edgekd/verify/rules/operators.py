@@ -10,9 +10,10 @@ from edgekd.verify.graph import Node, SymbolicDim
 from edgekd.verify.layers import Layer
 from edgekd.verify.operators import Kind, kind_of, plain_name
 from edgekd.verify.rules.base import Finding, rule, unsaid
+from edgekd.verify.rules.hints import replacement
 
 
-@rule("operators")
+@rule("operators", "ops")
 def operators(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target runs every operator of the network."""
     used: dict[str, list[Node]] = {}
@@ -27,7 +28,15 @@ def operators(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     source = profile.source("ops")
     for op in sorted(used.keys() - legal):
         message = f"{op} is not among the operators of '{profile.name}'; {len(used[op])} in the file"
-        yield Finding(status="fail", message=message, node=used[op][0].name, attribute="op", value=op, source=source)
+        yield Finding(
+            status="fail",
+            message=message,
+            node=used[op][0].name,
+            attribute="op",
+            value=op,
+            source=source,
+            hint=replacement(op, legal),
+        )
     if used.keys() <= legal:
         yield Finding(status="pass", message=f"all supported: {names}", attribute="op", value=names, source=source)
 
@@ -44,7 +53,7 @@ def costs_known(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:  #
         yield Finding(status="pass", message=f"{facts.costs.macs:,} MACs in {len(facts.layers)} layers")
 
 
-@rule("static-shapes")
+@rule("static-shapes", "shapes.static")
 def static_shapes(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """Every dimension is a number in the file, or the target takes others."""
     symbolic, static = facts.graph.symbolic, profile.shapes.static
@@ -59,6 +68,7 @@ def static_shapes(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
             value=dim.label,
             limit=static,
             source=profile.source("shapes.static"),
+            hint="export without --dynamic-batch" if static and dim.axis == 0 else None,
         )
 
 
@@ -85,7 +95,10 @@ def integer_layers(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
         return
     for node, parts in floats.items():
         message = f"{node} computes in float: {', '.join(parts)} not quantized"
-        yield Finding(status="fail", message=message, node=node, attribute="arithmetic", value="float", limit="integer")
+        hint = f"quantize its {' and '.join(parts)}"
+        yield Finding(
+            status="fail", message=message, node=node, attribute="arithmetic", value="float", limit="integer", hint=hint
+        )
 
 
 def _float_parts(layer: Layer) -> list[str]:

@@ -7,18 +7,22 @@ from collections.abc import Iterator, Sequence
 from edgekd.profile import Cap, HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules.base import Finding, Status, rule, unsaid
+from edgekd.verify.rules.hints import widest
 
 _NOUNS = {"params": "parameters", "layers": "layers"}
 
 
-@rule("parameters")
+@rule("parameters", "params")
 def parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more parameters than the target holds."""
     hidden = [node.name for node in facts.graph.nodes if node.has_subgraph]
-    yield _judge(profile, "params", profile.params, facts.costs.parameters, hidden=hidden)
+    found, cap = _judge(profile, "params", profile.params, facts.costs.parameters, hidden=hidden), profile.params.max
+    failed = found.status == "fail"
+    hint = widest(facts, lambda weights, biases: weights + biases <= (cap or 0)) if failed else None
+    yield found.model_copy(update={"hint": hint})
 
 
-@rule("layers")
+@rule("layers", "layers")
 def layers(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more layers with weights than the target runs."""
     yield _judge(profile, "layers", profile.layers, len(facts.layers))

@@ -1,0 +1,71 @@
+"""Sentences that the terminal and the page share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgekd.verify.report import Memory
+    from edgekd.verify.results import Certificate, Estimate, RegionRow, SqnrRow
+
+MOST_REASONS = 3
+
+# What rules demand that are no functions of a file alone; the others say it in their docstring.
+_SENTENCES: Mapping[str, str] = {
+    "data-fingerprint": "Accuracy is measured on the images that the file's manifest names.",
+    "bit-exact-engines": "Engines that add exactly give the integers that the certificate promises.",
+    "golden-vectors": "The file gives the golden integers that were exported beside it.",
+    "integer-simulation": "The arithmetics to simulate can compute this file.",
+    "remark": "Something to know about this run; it decides nothing.",
+    "require": "The report meets the limits that the user set.",
+}
+_UNITS: Mapping[str, str] = {"cycles": "cycles", "ms": "ms", "mj": "mJ"}
+_KINDS: Mapping[str, str] = {"peak": "at the data sheet's peak rate", "measured": "at a measured rate"}
+
+
+def rule_sentence(name: str) -> str:
+    """What a rule demands, in one sentence."""
+    from edgekd.verify.rules import RULES, sentence
+
+    return sentence(name) if name in RULES else _SENTENCES.get(name, f"What '{name}' demands.")
+
+
+def live_set(memory: Memory) -> str:
+    """The terms of the memory peak, as a sum."""
+    return " + ".join(
+        f"{item.bytes:,} ({item.tensor}, {' x '.join(map(str, item.shape))})" for item in memory.live_at_peak
+    )
+
+
+def weights_by_width(memory: Memory) -> str:
+    """How the weight bytes split by bit-width, biases apart; empty where there are none."""
+    return ", ".join(f"{row.bytes:,} B of {row.bits}-bit {row.kind}" for row in memory.weights)
+
+
+def region_line(row: RegionRow) -> str:
+    """How full a memory for weights or biases is."""
+    return f"{row.region} ({row.role}): {row.used_bytes:,} of {row.bytes:,} B"
+
+
+def certificate_line(certificate: Certificate) -> str:
+    """Whether the file computes the same integers everywhere, and if not, why."""
+    if certificate.bit_exact:
+        return "certificate: bit-exact everywhere (power-of-two scales, every sum below 2^24)"
+    reasons = certificate.reasons[:MOST_REASONS] or ("not proven",)
+    more = len(certificate.reasons) - len(reasons)
+    return f"no certificate of bit-exactness: {'; '.join(reasons)}" + (f"; and {more} more" if more > 0 else "")
+
+
+def sqnr_line(rows: Sequence[SqnrRow]) -> str:
+    """The layer that loses most to quantization."""
+    worst = min(rows, key=lambda row: row.sqnr_db)
+    return f"signal to quantization noise: worst {worst.sqnr_db:.1f} dB at {worst.node} ({worst.tensor})"
+
+
+def estimate_line(row: Estimate) -> str:
+    """A cost with its kind: never a measurement of this file."""
+    low, high = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in (row.low, row.high))
+    amount = low if low == high else f"{low} to {high}"
+    source = f" ({row.source})" if row.source else ""
+    return f"{amount} {_UNITS[row.quantity]} {_KINDS[row.kind]}{source}"

@@ -1,0 +1,178 @@
+"""Whether engines, certificate and golden vectors agree: simulators to run, and findings on what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgekd.errors import ModelError, UsageError, unknown
+from edgekd.profile import HardwareProfile
+from edgekd.verify.environment import cpu_flags, saturation_warning
+from edgekd.verify.facts import Facts
+from edgekd.verify.integer.golden import Golden, golden_path, read_golden
+from edgekd.verify.integer.requant import ARITHMETICS, arithmetic_name
+from edgekd.verify.integer.simulator import Simulator
+from edgekd.verify.integer.sqnr import noise_of
+from edgekd.verify.integer.static import DEFAULT, certificate_of, chosen_arithmetic, simulator_of
+from edgekd.verify.integer.steps import Program
+from edgekd.verify.integer.values import RefusedError
+from edgekd.verify.results import EngineRow, SqnrRow
+from edgekd.verify.rules import Finding
+
+if TYPE_CHECKING:
+    from edgekd.verify.engines import Embedded
+
+SIMULATION_RULE, ENGINES_RULE, GOLDEN_RULE = "integer-simulation", "bit-exact-engines", "golden-vectors"
+MAX_LSB_FLOAT, MAX_SHARE_FLOAT = 1, 0.01  # what export allows where scales are floats
+
+
+@dataclass(frozen=True)
+class Simulators:
+    """The arithmetics to simulate, and what cannot be."""
+
+    simulators: tuple[Simulator, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How each engine differs from onnxruntime, and whether that contradicts the certificate."""
+
+    rows: tuple[EngineRow, ...]
+    findings: tuple[Finding, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GoldenCheck:
+    """What the golden vectors say."""
+
+    findings: tuple[Finding, ...] = ()
+    warnings: tuple[str, ...] = ()
+    sqnr: tuple[SqnrRow, ...] = ()
+
+
+def simulators(facts: Facts, profile: HardwareProfile, names: Sequence[str]) -> Simulators:
+    """Return a simulator for each of `names`, or for the profile's arithmetic (onnxruntime's where it has none).
+
+    A file that is not lowered to integers, or a profile that does not fit it, is the finding of a static rule.
+
+    Raises:
+        UsageError: an unknown arithmetic.
+    """
+    for name in names:
+        if name not in ARITHMETICS:
+            raise UsageError(unknown("arithmetic", name, ARITHMETICS))
+    if facts.lowered.program is None:
+        return Simulators((), ())
+    ready, findings = [], []
+    for name in names or (arithmetic_name(profile.requant) or DEFAULT,):
+        try:
+            ready.append(simulator_of(facts.lowered.program, profile, ARITHMETICS[name]))
+        except RefusedError as refusal:
+            message = f"'{name}' cannot compute this file: {refusal}"
+            findings.append(
+                Finding(rule=SIMULATION_RULE, status="unknown", message=message, node=refusal.node, limit=name)
+            )
+    return Simulators(tuple(ready), tuple(findings))
+
+
+def compare_engines(facts: Facts, profile: HardwareProfile, embedded: Sequence[Embedded]) -> Compared:
+    """Compare every engine with the first, and those that add exactly with the certificate."""
+    from edgekd.verify.engines import compare
+
+    rows = tuple(row for run in embedded[1:] if (row := compare(embedded[0], run)))
+    inexact = may_saturate(facts.lowered.program)
+    warnings: tuple[str, ...] = ()
+    if inexact and any(row.differing for row in rows):
+        text = (
+            "onnxruntime's optimized kernels do not add exactly on this CPU: trust the integer engine, not its accuracy"
+        )
+        warnings = (text,)
+    if not certificate_of(facts.lowered, profile).bit_exact:
+        return Compared(rows, warnings=warnings)
+    exact = _certified(embedded, profile, inexact=inexact)
+    contradictions = [row for run in exact[1:] if (row := compare(exact[0], run)) and row.differing]
+    return Compared(rows, (_certified_finding([run.engine for run in exact], contradictions),), warnings)
+
+
+def may_saturate(program: Program | None) -> bool:
+    """Say whether onnxruntime may saturate here: a CPU without VNNI, and a layer on unsigned activations.
+
+    Source: onnxruntime issues 6004 and 14642, https://github.com/microsoft/onnxruntime/issues/6004.
+    """
+    if program is None or saturation_warning(cpu_flags()) is None:
+        return False
+    layers = (step for step in program.steps if getattr(step, "layer", False))
+    return any(step.inputs[0].format is not None and step.inputs[0].format.low == 0 for step in layers)
+
+
+def check_golden(facts: Facts, profile: HardwareProfile) -> GoldenCheck:
+    """Simulate the golden inputs: their embeddings must come out, and their float activations give the SQNR."""
+    path, program = golden_path(facts.graph.path), facts.lowered.program
+    if program is None or not path.is_file():
+        return GoldenCheck()
+    try:
+        golden = read_golden(path)
+        if facts.manifest is None or facts.manifest.golden_sha256 != golden.sha256:
+            return GoldenCheck((_golden(None, f"{path.name} is not what the manifest names: not compared"),))
+        noise = noise_of(facts.graph, simulator_of(program, profile, chosen_arithmetic(profile)), golden)
+        findings = (_compare_golden(facts, profile, program, golden),)
+    except RefusedError as refusal:
+        return GoldenCheck(warnings=(f"golden vectors not compared: {refusal}",))
+    except ModelError as error:
+        return GoldenCheck((_golden(None, str(error)),))
+    worst = noise.worst
+    said = (f"the noisiest tensor is {worst.tensor} of {worst.node}: {worst.sqnr_db:.1f} dB SQNR",) if worst else ()
+    return GoldenCheck(findings, (*noise.warnings, *said), noise.rows)
+
+
+def _compare_golden(facts: Facts, profile: HardwareProfile, program: Program, golden: Golden) -> Finding:
+    """The trained network rounds half to even, so its integers are compared in onnxruntime's arithmetic."""
+    simulator = simulator_of(program, profile.model_copy(update={"accumulator_bits": None}), ARITHMETICS[DEFAULT])
+    found = simulator.run({facts.graph.inputs[0]: golden.pixels}).tensors[program.results[0].tensor]
+    found = found.reshape(len(found), -1)
+    if found.shape != golden.embedding.shape:
+        return _golden(False, f"the golden embeddings are {golden.embedding.shape}, the file makes {found.shape}")
+    difference = np.abs(found.astype(np.int64) - golden.embedding)
+    share, lsb = float(np.mean(difference > 0)), int(difference.max(initial=0))
+    exact = facts.manifest is not None and facts.manifest.quantization.scale == "power_of_two"
+    max_lsb, max_share = (0, 0.0) if exact else (MAX_LSB_FLOAT, MAX_SHARE_FLOAT)
+    text = f"{100 * share:.3f} % of {difference.size} golden integers differ, by at most {lsb} LSB"
+    return _golden(lsb <= max_lsb and share <= max_share, text, share, max_share)
+
+
+def _golden(agrees: bool | None, message: str, share: float | None = None, limit: float | None = None) -> Finding:
+    status = {True: "pass", False: "fail", None: "unknown"}[agrees]
+    return Finding.model_validate(
+        {
+            "rule": GOLDEN_RULE,
+            "status": status,
+            "message": message,
+            "attribute": "differing",
+            "value": share,
+            "limit": limit,
+            "source": "manifest",
+        }
+    )
+
+
+def _certified(embedded: Sequence[Embedded], profile: HardwareProfile, *, inexact: bool) -> list[Embedded]:
+    """The engines that a certificate is about: those that add exactly and round as it assumes."""
+    from edgekd.verify.engines import OPTIMIZED, UNOPTIMIZED, integer_engine
+
+    names = {UNOPTIMIZED, integer_engine(DEFAULT), integer_engine(chosen_arithmetic(profile).name)}
+    names |= set() if inexact else {OPTIMIZED}
+    return [run for run in embedded if run.engine in names]
+
+
+def _certified_finding(engines: Sequence[str], contradictions: Sequence[EngineRow]) -> Finding:
+    if contradictions:
+        worst = max(contradictions, key=lambda row: row.differing)
+        message = f"certified bit-exact, yet {worst.engine} differs on {100 * worst.differing:.3f} % of the outputs"
+        return Finding(rule=ENGINES_RULE, status="fail", message=message, value=worst.differing, limit=0.0)
+    message = f"certified bit-exact, and {', '.join(engines)} agree on every output"
+    return Finding(rule=ENGINES_RULE, status="pass", message=message, value=0.0, limit=0.0)

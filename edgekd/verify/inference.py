@@ -1,0 +1,103 @@
+"""What the onnx library finds out about a model: is it legal, what do its functions expand to, what shapes has it.
+
+All of it is C++ that reads an untrusted file, so it runs contained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import onnx
+import onnx.inliner
+
+from edgekd.errors import ModelError
+from edgekd.verify.bounds import MOST_DIMS
+from edgekd.verify.contained import MEMORY_BYTES, contained
+from edgekd.verify.graph import Value
+from edgekd.verify.shapes import dtype_name, value_of, with_standard_shapes
+from edgekd.verify.signatures import STANDARD_DOMAINS, type_flaws
+
+_LONGEST_FLAW = 500  # characters
+_MOST_FLAWS = 20
+_COPIES = 8  # of the model, that the library may hold at a time
+
+
+@dataclass(frozen=True)
+class Understood:
+    """Nodes with functions expanded, every tensor's type and shape, and what contradicts itself on the way."""
+
+    nodes: Sequence[onnx.NodeProto]
+    values: Mapping[str, Value]
+    flaws: tuple[str, ...]
+
+
+def understand(model: onnx.ModelProto) -> Understood:
+    """Check a model and infer its shapes; where that fails a shape stays unknown, and a flaw says why.
+
+    Raises:
+        ModelError: it breaks the ONNX specification, has a tensor of impossible size, or is too much for the library.
+    """
+    room_bytes = MEMORY_BYTES + _COPIES * model.ByteSize()
+    answer = onnx.ModelProto.FromString(contained(lambda: _ask(model), memory_bytes=room_bytes))
+    nodes = answer.graph.node if model.functions else model.graph.node
+    items = (*answer.graph.value_info, *answer.graph.input, *answer.graph.output)
+    values = {item.name: value_of(item) for item in items if item.type.HasField("tensor_type")}
+    opset = next((item.version for item in model.opset_import if item.domain in STANDARD_DOMAINS), 0)
+    stored = {tensor.name: Value(tensor.name, dtype_name(tensor.data_type), None) for tensor in model.graph.initializer}
+    flaws = islice(chain(filter(None, [answer.doc_string]), type_flaws(nodes, opset, {**stored, **values})), _MOST_FLAWS)
+    return Understood(nodes, values, tuple(flaws))
+
+
+def _ask(model: onnx.ModelProto) -> bytes:
+    """Return a serialized model with what is new: shapes, the nodes if functions were expanded, a flaw as its text."""
+    _check(model)
+    answer = onnx.ModelProto()
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+        answer.graph.node.extend(model.graph.node)
+    inferred, answer.doc_string = _infer(with_standard_shapes(model))
+    for field in ("value_info", "input", "output"):
+        getattr(answer.graph, field).extend(_drop_shape_of_many(item) for item in getattr(inferred.graph, field))
+    return answer.SerializeToString()
+
+
+def _check(model: onnx.ModelProto) -> None:
+    known = onnx.defs.onnx_opset_version()
+    for item in model.opset_import:
+        if item.domain in STANDARD_DOMAINS and item.version > known:
+            raise ModelError(f"it needs opset {item.version}, the installed onnx library knows up to {known}")
+    tensors = [item.type.tensor_type for item in model.graph.output if item.type.HasField("tensor_type")]
+    shapeless = [tensor for tensor in tensors if not tensor.HasField("shape")]
+    for tensor in shapeless:  # the checker wants the field, runtimes do without
+        tensor.shape.SetInParent()
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        raise ModelError(f"it breaks the ONNX specification: {_line(error)}") from error
+    for tensor in shapeless:
+        tensor.ClearField("shape")
+
+
+def _infer(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+    """Return the model with shapes, and the first contradiction that inference meets."""
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True), ""
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        flaw = _line(error)
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True), flaw
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return model, flaw
+
+
+def _drop_shape_of_many(item: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    if len(item.type.tensor_type.shape.dim) > MOST_DIMS:
+        item.type.tensor_type.ClearField("shape")
+    return item
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST_FLAW else f"{text[:_LONGEST_FLAW]}..."

@@ -1,0 +1,114 @@
+"""A graph as it would be with a smaller square input: the same nodes and weights, other shapes.
+
+This is what shape inference would say after changing the input, without going back to the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from edgekd.verify.graph import Graph, Node, Value
+from edgekd.verify.operators import Kind, kind_of, plain_name
+
+Shape = tuple[int, ...]
+Shapes = dict[str, Shape]
+Rule = Callable[[Graph, Node, Shapes], Shape | None]
+
+
+def square_side(graph: Graph) -> int | None:
+    """Return the side of the one square image (batch, channels, side, side) that a graph takes; None for any other."""
+    shape = graph.value(graph.inputs[0]).shape if len(graph.inputs) == 1 else None
+    return shape[2] if shape and len(shape) == 4 and shape[2] == shape[3] else None
+
+
+def resized(graph: Graph, side: int) -> Graph | None:
+    """Return the graph for images of `side` x `side`; None where its weights or operators do not allow another size."""
+    if square_side(graph) is None:
+        return None
+    pixels = graph.inputs[0]
+    shapes: Shapes = {pixels: (*(graph.value(pixels).shape or ())[:2], side, side)}
+    for node in graph.nodes:
+        if node.outputs[0] in graph.fixed:
+            continue
+        shape = _output_shape(graph, node, shapes)
+        if shape is None or any(size < 1 for size in shape):
+            return None
+        shapes[node.outputs[0]] = shape
+    return replace(graph, values={**graph.values, **_values(graph, shapes)})
+
+
+def _values(graph: Graph, shapes: Mapping[str, Shape]) -> Mapping[str, Value]:
+    return {name: replace(graph.value(name), shape=shape) for name, shape in shapes.items()}
+
+
+def _output_shape(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    rule = _RULES.get(plain_name(node.op)) or _BY_KIND.get(kind_of(node))
+    return rule(graph, node, shapes) if rule and len(node.outputs) == 1 else None
+
+
+def _same(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    return shapes.get(node.input(0))
+
+
+def _elementwise(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    found = {shapes[name] for name in node.inputs if name in shapes}
+    return found.pop() if len(found) == 1 else None
+
+
+def _flatten(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    source = shapes.get(node.input(0))
+    return (source[0], math.prod(source[1:])) if source and node.int("axis", 1) == 1 else None
+
+
+def _global_pool(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    source = shapes.get(node.input(0))
+    return (*source[:2], *(1 for _ in source[2:])) if source else None
+
+
+def _pool(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    source, kernel = shapes.get(node.input(0)), node.ints("kernel_shape")
+    return (*source[:2], *_windows(node, source[2:], kernel)) if source and kernel else None
+
+
+def _conv(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    weight = graph.value(node.input(3 if node.op == "QLinearConv" else 1)).shape
+    source = shapes.get(node.input(0))
+    return (source[0], weight[0], *_windows(node, source[2:], weight[2:])) if source and weight else None
+
+
+def _dense(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    """A dense layer has weights for one number of features."""
+    same = shapes.get(node.input(0)) == graph.value(node.input(0)).shape
+    return graph.value(node.outputs[0]).shape if same else None
+
+
+def _windows(node: Node, image: Iterable[int], kernel: Shape) -> Iterable[int]:
+    """Count the windows along each side: floor or ceil of (n + padding - window) / stride, plus 1."""
+    rank = len(kernel)
+    strides, dilations = node.ints("strides") or (1,) * rank, node.ints("dilations") or (1,) * rank
+    pads, auto = node.ints("pads") or (0,) * (2 * rank), str(node.attributes.get("auto_pad", "NOTSET"))
+    for axis, size in enumerate(image):
+        if auto.startswith("SAME"):
+            yield math.ceil(size / strides[axis])
+            continue
+        slack = size + pads[axis] + pads[axis + rank] - dilations[axis] * (kernel[axis] - 1) - 1
+        rounded = math.ceil(slack / strides[axis]) if node.int("ceil_mode", 0) else slack // strides[axis]
+        yield rounded + 1 if slack >= 0 else 0
+
+
+_RULES: Mapping[str, Rule] = {
+    "Conv": _conv,
+    "MaxPool": _pool,
+    "AveragePool": _pool,
+    "GlobalMaxPool": _global_pool,
+    "GlobalAveragePool": _global_pool,
+    "Flatten": _flatten,
+    "Gemm": _dense,
+    "MatMul": _dense,
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Min", "Max"), _elementwise),
+    "Identity": _same,
+    "Dropout": _same,
+}
+_BY_KIND: Mapping[Kind | None, Rule] = {Kind.QUANTIZER: _same, Kind.UNARY: _same}

@@ -1,0 +1,90 @@
+"""Rules on integer arithmetic: whether it can be computed at all, the width of the sums, and whether it is bit-exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgekd.profile import HardwareProfile
+from edgekd.verify.facts import Facts
+from edgekd.verify.integer.requant import arithmetic_name
+from edgekd.verify.integer.static import DEFAULT, accumulator_rows, certificate_of, chosen_arithmetic, simulator_of
+from edgekd.verify.integer.values import RefusedError
+from edgekd.verify.rules.base import Finding, rule, unsaid
+
+_REASONS_SHOWN = 3
+
+
+@rule("integer-arithmetic")
+def integer_arithmetic(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
+    """Every operator is computed in integers, and rounded as the target rounds."""
+    program = facts.lowered.program
+    if program is None:
+        yield _not_lowered(facts)
+        return
+    name = arithmetic_name(profile.requant)
+    if name is None:
+        has = f"{len(program.steps)} integer steps, simulated as '{DEFAULT}'"
+        yield unsaid(profile, "requant", has)
+        return
+    try:
+        simulator_of(program, profile, chosen_arithmetic(profile))
+    except RefusedError as refusal:
+        yield Finding(status="unknown", message=str(refusal), node=refusal.node, attribute="requant", limit=name)
+        return
+    message = f"{len(program.steps)} integer steps, and the target {chosen_arithmetic(profile).sentence}"
+    yield Finding(
+        status="pass", message=message, attribute="requant", value=name, limit=name, source=profile.source("requant")
+    )
+
+
+@rule("accumulator-width")
+def accumulator_width(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
+    """The target's accumulators hold every sum that the weights and the input's range can make."""
+    if facts.lowered.program is None:
+        yield _not_lowered(facts)
+        return
+    rows, limit = accumulator_rows(facts.lowered, profile), profile.accumulator_bits
+    widest = max((row.bits for row in rows), default=0)
+    if limit is None:
+        yield unsaid(profile, "accumulator_bits", f"sums of up to {widest} bits", widest)
+        return
+    source = profile.source("accumulator_bits")
+    for row in rows:
+        if row.bits > limit:
+            message = f"the sums of {row.node} reach {row.low}..{row.high}: {row.bits} bits, the target has {limit}"
+            yield Finding(
+                status="fail",
+                message=message,
+                node=row.node,
+                attribute="accumulator_bits",
+                value=row.bits,
+                limit=limit,
+                source=source,
+            )
+    if widest <= limit:
+        message = f"sums of up to {widest} bits, the target has {limit}"
+        yield Finding(
+            status="pass", message=message, attribute="accumulator_bits", value=widest, limit=limit, source=source
+        )
+
+
+@rule("bit-exact")
+def bit_exact(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
+    """Every implementation that adds exactly gives the same integers: said, not demanded."""
+    found = certificate_of(facts.lowered, profile)
+    message = "certified: every implementation that adds exactly gives these integers"
+    if not found.bit_exact:
+        shown, more = found.reasons[:_REASONS_SHOWN], len(found.reasons) - _REASONS_SHOWN
+        message = f"not certified bit-exact: {'; '.join(shown)}" + (f"; and {more} more" if more > 0 else "")
+    yield Finding(status="pass", message=message, attribute="certificate", value=found.bit_exact)
+
+
+def _not_lowered(facts: Facts) -> Finding:
+    refusal = facts.lowered.refusal
+    assert refusal is not None  # a graph that is not lowered has a reason
+    return Finding(
+        status="unknown",
+        message=f"not computed in integers: {refusal}",
+        node=refusal.node,
+        attribute="operator",
+    )

@@ -1,0 +1,119 @@
+"""What would make a failure pass, as one line: only what was computed and found to pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgekd.verify.facts import Facts
+from edgekd.verify.graph import Graph
+from edgekd.verify.layers import Layer
+from edgekd.verify.resizing import resized, square_side
+
+# What replaces an operator that a target lacks, where it computes the same or a student loses little.
+REPLACEMENTS = {
+    "AveragePool": "MaxPool",
+    "BatchNormalization": "fold it into the convolution before it",
+    "ConvTranspose": "Resize and Conv",
+    "Dropout": "drop it: it does nothing at inference",
+    "Elu": "Relu",
+    "Flatten": "Reshape",
+    "Gelu": "Relu",
+    "Gemm": "a 1x1 Conv on a 1x1 image",
+    "GlobalAveragePool": "AveragePool with a window of the whole image",
+    "GlobalMaxPool": "MaxPool with a window of the whole image",
+    "HardSigmoid": "Clip",
+    "HardSwish": "Relu",
+    "LeakyRelu": "Relu",
+    "MatMul": "Gemm, or a 1x1 Conv",
+    "PRelu": "Relu",
+    "Reshape": "Flatten",
+    "Selu": "Relu",
+    "Sigmoid": "Clip",
+    "Softmax": "leave it out: the largest score is the same",
+    "Squeeze": "Reshape",
+    "Swish": "Relu",
+    "Tanh": "Clip",
+    "Unsqueeze": "Reshape",
+}
+
+
+def replacement(op: str, legal: set[str]) -> str | None:
+    """Return what the target has in place of `op`; None where nothing known is among its operators."""
+    text = REPLACEMENTS.get(op)
+    named = {word.strip(",") for word in (text or "").split() if word[0].isupper()}
+    if text is None or (named and not named & legal):
+        return None
+    return f"replace {op}: {text}" if named else text
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Equally wide convolutions with biases, one behind the other, and no other parameters."""
+
+    layers: int
+    channels: int
+    kernel_area: int
+
+    def weights(self, width: int) -> int:
+        """How many weights there are: w c k^2 + (n - 1) w^2 k^2."""
+        return (width * self.channels + (self.layers - 1) * width * width) * self.kernel_area
+
+    def biases(self, width: int) -> int:
+        """One a channel and layer."""
+        return self.layers * width
+
+
+def chain_of(facts: Facts) -> tuple[Chain, int] | None:
+    """Return the chain that a network is, and its width; None for any other network."""
+    shapes = [shape for layer in facts.layers if len(shape := _weight_shape(facts.graph, layer)) == 4]
+    if not shapes or len(shapes) != len(facts.layers):
+        return None
+    (width, channels, *window), rest = shapes[0], shapes[1:]
+    chain = Chain(len(shapes), channels, math.prod(window))
+    uniform = all(shape == (width, width, *window) for shape in rest)
+    if not uniform or chain.weights(width) + chain.biases(width) != facts.costs.parameters:
+        return None
+    return chain, width
+
+
+def widest(facts: Facts, fits: Callable[[int, int], bool]) -> str | None:
+    """Return "Conv4-40 fits": the widest chain like this one whose numbers of weights and biases fit."""
+    found = chain_of(facts)
+    if found is None:
+        return None
+    chain, width = found
+    narrower = largest(1, width - 1, lambda tried: fits(chain.weights(tried), chain.biases(tried)))
+    if narrower is None:
+        return None
+    parameters = chain.weights(narrower) + chain.biases(narrower)
+    return f"Conv{chain.layers}-{narrower} fits: {parameters:,} parameters"
+
+
+def smaller_input(graph: Graph, fits: Callable[[Graph], bool]) -> int | None:
+    """Return the side of the largest square input with which the graph `fits`; None where none is known to."""
+    side = square_side(graph)
+    if side is None:
+        return None
+
+    def tried(smaller: int) -> bool:
+        changed = resized(graph, smaller)
+        return changed is not None and fits(changed)
+
+    least = next((size for size in range(1, side) if resized(graph, size)), None)
+    return None if least is None else largest(least, side - 1, tried)
+
+
+def largest(low: int, high: int, holds: Callable[[int], bool]) -> int | None:
+    """Return the largest number in low..high that holds, if each smaller one does too; None where `low` does not."""
+    if high < low or not holds(low):
+        return None
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low
+
+
+def _weight_shape(graph: Graph, layer: Layer) -> tuple[int, ...]:
+    return tuple(graph.constants[layer.weight.tensor].shape) if layer.weight else ()

@@ -1,0 +1,194 @@
+"""A hint is verified by taking it: the rule that failed passes then, and a step further it fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+
+from edgekd.profile import HardwareProfile
+from edgekd.verify.facts import Facts
+from edgekd.verify.rules import Finding, check_all
+
+Analyse = Callable[[Any], Facts]
+
+
+def profile(**keys: Any) -> HardwareProfile:
+    return HardwareProfile.model_validate({"name": "toy", **keys})
+
+
+def found(facts: Facts, rule: str, **keys: Any) -> Finding:
+    (finding, *_) = [item for item in check_all(facts, profile(**keys)) if item.rule == rule]
+    return finding
+
+
+def number(pattern: str, hint: str | None) -> int:
+    match = re.search(pattern, hint or "")
+    assert match, hint
+    return int(match[1])
+
+
+def sram(size: int, role: str = "activations", **memory: Any) -> dict[str, Any]:
+    return {"memory": {"regions": [{"name": "ram", "bytes": size, "role": role}], **memory}}
+
+
+@pytest.mark.parametrize("cap", [2_000, 1_000, 150])
+def test_the_widest_network_under_a_parameter_cap(conv4: Callable[..., Any], analyse: Analyse, cap: int) -> None:
+    """w (27 + 1) + 3 w (9 w + 1) parameters."""
+    hint = found(analyse(conv4(width=12)), "parameters", params={"max": cap}).hint
+    width = number(r"^Conv4-(\d+) fits", hint)
+    assert width * 28 + 3 * width * (9 * width + 1) <= cap
+    assert found(analyse(conv4(width=width)), "parameters", params={"max": cap}).status == "pass"
+    assert found(analyse(conv4(width=width + 1)), "parameters", params={"max": cap}).status == "fail"
+
+
+def test_no_network_is_named_where_none_fits_or_the_widths_differ(
+    conv4: Callable[..., Any], qcdq: type[Any], analyse: Analyse
+) -> None:
+    assert found(analyse(conv4(width=12)), "parameters", params={"max": 40}).hint is None
+    assert found(analyse(qcdq().conv(4).conv(6)), "parameters", params={"max": 200}).hint is None
+    assert found(analyse(qcdq().conv(4).flatten().gemm(3, 256)), "parameters", params={"max": 200}).hint is None
+
+
+@pytest.mark.parametrize("packing", ["packed", "byte"])
+@pytest.mark.parametrize("clip", [None, (-7, 7)])
+def test_the_widest_network_that_the_weight_memory_holds(
+    qcdq: type[Any], analyse: Analyse, packing: str, clip: tuple[int, int] | None
+) -> None:
+    def facts(width: int) -> Facts:
+        return analyse(qcdq().conv(width, clip=clip).conv(width, clip=clip))
+
+    keys = {"weights": {"packing": packing}, **sram(700, "weights")}
+    width = number(r"^Conv2-(\d+) fits", found(facts(16), "weight-memory", **keys).hint)
+    assert found(facts(width), "weight-memory", **keys).status == "pass"
+    assert found(facts(width + 1), "weight-memory", **keys).status == "fail"
+
+
+def test_the_largest_input_and_fused_pools(conv4: Callable[..., Any], analyse: Analyse) -> None:
+    """The input and the first convolution take 7 B a pixel: 2,268 B at 18x18, 2,527 B at 19x19."""
+    target = sram(2_300, conv_pool_fused=False)
+    finding = found(analyse(conv4(width=4, size=20)), "activation-memory", **target)
+    assert finding.status == "fail"
+    side = number(r"(\d+)x\1 input fits", finding.hint)
+    assert side == 18
+    assert found(analyse(conv4(width=4, size=side)), "activation-memory", **target).status == "pass"
+    assert found(analyse(conv4(width=4, size=side + 1)), "activation-memory", **target).status == "fail"
+
+
+def test_fusing_is_named_with_its_bytes_and_then_fits(conv4: Callable[..., Any], analyse: Analyse) -> None:
+    facts = analyse(conv4(width=4, size=20))
+    peak = facts.memory.fused.peak_bytes if facts.memory.fused else 0
+    hint = found(facts, "activation-memory", **sram(peak, conv_pool_fused=False)).hint
+    assert (hint or "").startswith(f"fuse each convolution with its pool: {peak:,} B")
+    assert found(facts, "activation-memory", **sram(peak, conv_pool_fused=True)).status == "pass"
+    less = found(facts, "activation-memory", **sram(peak - 1, conv_pool_fused=False)).hint
+    assert "fuse" not in (less or "")
+
+
+def test_no_input_is_named_for_weights_that_allow_one_size(qcdq: type[Any], analyse: Analyse) -> None:
+    facts = analyse(qcdq().conv(4).flatten().gemm(3, 256))
+    assert found(facts, "activation-memory", **sram(100, conv_pool_fused=True)).hint is None
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (
+            "weight-scale",
+            {"weights": {"scale": "power_of_two"}},
+            "export with --pot",
+            {"scale": 0.3},
+            {"scale": 0.25},
+        ),
+        (
+            "activation-scale",
+            {"activations": {"scale": "power_of_two"}},
+            "export with --pot",
+            {"act_scale": 0.3},
+            {"act_scale": 0.25},
+        ),
+        (
+            "weight-granularity",
+            {"weights": {"granularity": "per_tensor"}},
+            "per_tensor weights: set quantize.granularity",
+            {"scale": [0.5, 0.25, 0.5, 0.5]},
+            {"scale": 0.5},
+        ),
+        ("weight-bits", {"weights": {"bits": [4]}}, "quantize the weights to 4 bits", {}, {"clip": (-7, 7)}),
+        (
+            "weight-symmetry",
+            {"weights": {"symmetric": True}},
+            "every zero point 0",
+            {"zero_point": 3},
+            {"zero_point": 0},
+        ),
+        ("integer-layers", {}, "quantize its weights", {"float_weights": True}, {}),
+    ],
+    ids=lambda case: case[0],
+)
+def test_formats(qcdq: type[Any], analyse: Analyse, case: tuple[str, Any, str, Any, Any]) -> None:
+    rule, keys, hint, bad, good = case
+    failed = found(analyse(qcdq().conv(4, **bad)), rule, **keys)
+    assert (failed.status, hint in (failed.hint or "")) == ("fail", True)
+    assert found(analyse(qcdq().conv(4, **good)), rule, **keys).status == "pass"
+
+
+def test_an_open_batch(qcdq: type[Any], analyse: Analyse) -> None:
+    keys = {"shapes": {"static": True}}
+    failed = found(analyse(qcdq(batch="n").conv(4)), "static-shapes", **keys)
+    assert failed.hint == "export without --dynamic-batch"
+    assert found(analyse(qcdq(batch=1).conv(4)), "static-shapes", **keys).status == "pass"
+
+
+GLOBAL = "replace GlobalAveragePool: AveragePool with a window of the whole image"
+
+
+@pytest.mark.parametrize(
+    ("op", "legal", "hint"),
+    [
+        (
+            "GlobalAveragePool",
+            ["AveragePool"],
+            GLOBAL,
+        ),
+        ("GlobalAveragePool", ["Conv"], None),
+        ("Sigmoid", ["Clip"], "replace Sigmoid: Clip"),
+        ("Dropout", [], "drop it: it does nothing at inference"),
+        ("Tile", ["Conv"], None),
+    ],
+)
+def test_what_replaces_an_operator(qcdq: type[Any], analyse: Analyse, op: str, legal: list[str], hint: str) -> None:
+    net = qcdq().op(op) if op != "Tile" else qcdq()
+    if op == "Tile":
+        net.op("Tile", extra=[net.constant("repeats", np.ones(4, np.int64))])
+    failed = found(analyse(net), "operators", ops=[{"op": name} for name in legal])
+    assert (failed.status, failed.value, failed.hint) == ("fail", op, hint)
+
+
+def test_biases_rounded_as_the_hint_says_fit(qcdq: type[Any], analyse: Analyse) -> None:
+    keys = {"biases": {"bits": [8], "shift_bits": 7}}
+    net = qcdq().conv(4)
+    failed = found(analyse(net), "bias-bits", **keys)
+    assert failed.hint == "round the biases to multiples of 128 within -16,384..16,256"
+    index = next(i for i, item in enumerate(net.initializers) if item.name.startswith("bias"))
+    name = net.initializers[index].name
+    for values, status in (([128, -16_384, 16_256, 0], "pass"), ([128, 0, 0, 16_384], "fail"), ([1, 0, 0, 0], "fail")):
+        net.initializers[index] = numpy_helper.from_array(np.array(values, np.int32), name)
+        assert found(analyse(net), "bias-bits", **keys).status == status
+
+
+def test_scales_must_be_constants(qcdq: type[Any], analyse: Analyse) -> None:
+    assert found(analyse(qcdq().conv(4)), "scales-stated").status == "pass"
+    net = qcdq().conv(4)
+    half = net.constant("half", np.array(0.5, np.float32))
+    net.op("ReduceMax", keepdims=0)
+    computed, zero = net.current, net.constant("zero", np.array(0, np.int8))
+    net.current = "Relu_4_out"
+    net.op("QuantizeLinear", extra=[computed, zero]).op("DequantizeLinear", extra=[half, zero])
+    failed = found(analyse(net), "scales-stated")
+    assert (failed.status, failed.attribute, failed.value) == ("fail", "scale", "is not constant")
+    assert "quantize statically" in (failed.hint or "")

@@ -115,7 +115,9 @@ def _is_constant(node: onnx.NodeProto) -> bool:
 def _constant_node(node: onnx.NodeProto) -> Array:
     values = [attribute for attribute in node.attribute if attribute.name.startswith(("value", "sparse_value"))]
     if len(values) != 1 or values[0].type == onnx.AttributeProto.SPARSE_TENSOR:
-        raise ModelError(f"the constant '{node.output[0]}' has no value, several, or a sparse one: edgekd reads one tensor")
+        raise ModelError(
+            f"the constant '{node.output[0]}' has no value, several, or a sparse one: edgekd reads one tensor"
+        )
     (attribute,) = values
     if attribute.type == onnx.AttributeProto.TENSOR:
         return _array(attribute.t)

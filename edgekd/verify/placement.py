@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from edgekd.profile import HardwareProfile, Region
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph
-from edgekd.verify.memory import ActivationMemory
+from edgekd.verify.memory import ActivationMemory, memory_of
 from edgekd.verify.operators import Kind, kind_of
 from edgekd.verify.planner import Buffer, Plan, plan_arena
 from edgekd.verify.readers import computing_readers, origin
@@ -47,6 +47,11 @@ def deployed_plan(facts: Facts, profile: HardwareProfile) -> Plan | None:
     if profile.memory.pool_conv_fused and facts.memory.plan is not None:
         return _pooled_on_reading(facts.graph, facts.memory)
     return facts.memory.fused if profile.memory.conv_pool_fused else facts.memory.plan
+
+
+def with_graph(facts: Facts, graph: Graph) -> Facts:
+    """Return facts whose memory is that of another graph; nothing else in them is computed anew."""
+    return replace(facts, graph=graph, memory=memory_of(graph))
 
 
 def spread(buffer: Buffer, region: Region, *, planar: bool = False) -> Spread:
@@ -89,11 +94,20 @@ def fullest_crowd(spreads: Sequence[Spread], region: Region) -> Crowd:
         everywhere = [item for item in live if item.banks == banks]
         crowds = [tuple(everywhere)]
         crowds += [(*everywhere, item) for item in live if item not in everywhere]
-        crowds += [
-            (one, other) for one in live for other in live if one is not other and one.banks + other.banks > banks
-        ]
+        large = _largest_by_banks(live)
+        pairs = ((one, other) for one in large for other in large if one is not other)
+        crowds += [pair for pair in pairs if pair[0].banks + pair[1].banks > banks]
         best = max([best, *(Crowd(crowd, step) for crowd in crowds)], key=lambda crowd: crowd.bytes)
     return best
+
+
+def _largest_by_banks(live: Sequence[Spread]) -> list[Spread]:
+    """Return the two that need most for each number of banks: no other two of that kind need more together."""
+    kept: dict[int, list[Spread]] = {}
+    for item in sorted(live, key=lambda item: -item.bank_bytes):
+        group = kept.setdefault(item.banks, [])
+        group += [item] if len(group) < 2 else []
+    return [item for group in kept.values() for item in group]
 
 
 def _offset(item: Spread, start: int, placed: Sequence[tuple[Spread, int, int]]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from edgekd.profile import HardwareProfile, Region
 from edgekd.verify.facts import Facts
@@ -42,10 +43,11 @@ class Crowd:
         return sum(item.bank_bytes for item in self.spreads)
 
 
+@lru_cache(maxsize=4)
 def deployed_plan(facts: Facts, profile: HardwareProfile) -> Plan | None:
     """Return the plan of what the target stores, pools fused where the profile says so; None: a size is unknown."""
     if profile.memory.pool_conv_fused and facts.memory.plan is not None:
-        return _pooled_on_reading(facts.graph, facts.memory)
+        return _pooled_on_reading(facts.graph, facts.memory, facts.memory.plan)
     return facts.memory.fused if profile.memory.conv_pool_fused else facts.memory.plan
 
 
@@ -125,9 +127,9 @@ def _offset(item: Spread, start: int, placed: Sequence[tuple[Spread, int, int]])
     return lowest
 
 
-def _pooled_on_reading(graph: Graph, memory: ActivationMemory) -> Plan:
+def _pooled_on_reading(graph: Graph, memory: ActivationMemory, plan: Plan) -> Plan:
     """Plan without the pooled images that only convolutions read; what is pooled lives until the last of them ran."""
-    buffers = {item.tensor: item for item in (memory.plan.buffers if memory.plan else ())}
+    buffers = {item.tensor: item for item in plan.buffers}
     names = frozenset(buffers)
     for pool in (node for node in memory.steps if kind_of(node) is Kind.POOL):
         pooled, readers = pool.outputs[0], computing_readers(graph, pool.outputs[0])
@@ -136,4 +138,4 @@ def _pooled_on_reading(graph: Graph, memory: ActivationMemory) -> Plan:
         if convolved and source in buffers and pooled in buffers and pooled not in graph.outputs:
             end = max(buffers[source].last_step, buffers.pop(pooled).last_step)
             buffers[source] = replace(buffers[source], last_step=end)
-    return plan_arena(list(buffers.values()))
+    return plan_arena(list(buffers.values())) if len(buffers) < len(plan.buffers) else plan

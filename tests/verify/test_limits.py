@@ -165,6 +165,14 @@ def test_a_node_passes_where_one_of_the_entries_takes_all_of_it(qcdq: type[Any],
     assert not [item for item in found(facts, profile(dense, depthwise), "groups") if item.status != "pass"]
 
 
+def test_an_entry_that_fits_less_does_not_hide_one_that_takes_all(qcdq: type[Any], analyse: Analyse) -> None:
+    """Else removing "one" from the first entry's groups would make a failure pass."""
+    narrow, wide = {"op": "Conv", "groups": ["one"], "stride_max_px": 1}, {"op": "Conv", "stride_max_px": 2}
+    facts = analyse(conv(strides=[2, 2])(qcdq))
+    assert found(facts, profile(narrow, wide), "stride")[0].status == "pass"
+    assert found(facts, profile(narrow), "stride")[0].status == "fail"
+
+
 def test_a_limit_that_an_entry_does_not_mention_is_unknown_unless_it_lists_all(
     qcdq: type[Any], analyse: Analyse
 ) -> None:

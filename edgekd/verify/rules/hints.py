@@ -11,7 +11,7 @@ from edgekd.verify.graph import Graph
 from edgekd.verify.layers import Layer
 from edgekd.verify.resizing import resized, square_side
 
-MOST_NODES = 1_000  # of a graph that is planned again and again: a file may have any number
+MOST_NODES = 400  # of a graph that is planned again and again: a file may have any number
 LARGEST_LEAST = 1_024  # px: a network that needs a larger image at least gets no hint
 
 # What replaces an operator that a target lacks, where it computes the same or a student loses little.

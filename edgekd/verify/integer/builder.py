@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.verify.graph import Graph, Node, dtype_bits
+from edgekd.verify.integer.bounds import reach_of
 from edgekd.verify.integer.kernels import MOVING
 from edgekd.verify.integer.steps import Accumulate, Move, Step
 from edgekd.verify.integer.values import Format, Integers, Operand, Output, RefusedError
@@ -176,7 +178,10 @@ class Builder:
         zero = int(form.zero_point.item())
         low, high = (_quantized(real, form) for real in (pending.low, pending.high))
         output = Output(f"{tensor}/{len(self.steps)}", zero, low, high, form.low, form.high)
-        self.steps.append(pending.emit(self, output, np.float32(form.scale.item())))
+        step = pending.emit(self, output, np.float32(form.scale.item()))
+        self.steps.append(step)
+        if isinstance(step, Accumulate):
+            low, high = _narrowed(step)
         operand = Operand(output.tensor, low, high, Format(form.scale.reshape(()), np.array(zero), form.low, form.high))
         for move in pending.moves:
             operand = move(self, operand)
@@ -226,6 +231,15 @@ def _quantized(real: float, form: Format) -> int:
         return form.low if real < 0 else form.high
     steps = np.rint(np.float32(real) / np.float32(form.scale.item()))
     return int(np.clip(np.float64(steps) + int(form.zero_point.item()), form.low, form.high))
+
+
+def _narrowed(step: Accumulate) -> tuple[int, int]:
+    """The integers that the sums of a step can become: every arithmetic keeps 0, and is less than 2 off elsewhere."""
+    reach, real, output = reach_of(step), step.multiplier.as_float64() / step.multiplier.count, step.output
+    largest = float(real.max())
+    low = output.zero_point if reach.low >= 0 else output.zero_point + math.floor(reach.low * largest) - 2
+    high = output.zero_point if reach.high <= 0 else output.zero_point + math.ceil(reach.high * largest) + 2
+    return max(output.low, min(low, output.high)), min(output.high, max(high, output.low))
 
 
 def _integers(array: NDArray[np.generic]) -> Integers:

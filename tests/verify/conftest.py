@@ -125,6 +125,7 @@ class Qcdq:
         return self._dequantize(scale)
 
     def _dequantize(self, scale: float) -> Qcdq:
+        self.scale = scale
         return self._step("DequantizeLinear", self._format(scale, np.int8(0)))
 
     def _format(self, scale: float | Sequence[float], zero: np.generic) -> list[str]:
@@ -164,7 +165,7 @@ class Qcdq:
 
     def _bias(self, count: int, scale: float | Sequence[float]) -> str:
         name = self.constant(f"bias_{len(self.nodes)}", self.rng.integers(-99, 99, count, dtype=np.int32))
-        scales = np.asarray(scale, np.float32) * np.float32(2.0**-7)
+        scales = np.asarray(scale, np.float32) * np.float32(self.scale)
         self.nodes.append(
             helper.make_node(
                 "DequantizeLinear",

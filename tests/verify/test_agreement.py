@@ -20,8 +20,8 @@ from edgekd.verify.agreement import check_golden, compare_engines, may_saturate,
 from edgekd.verify.engines import OPTIMIZED, UNOPTIMIZED, Embedded, compare
 from edgekd.verify.facts import facts_of
 from edgekd.verify.integer.golden import read_golden
-from edgekd.verify.integer.simulator import Simulator
 from edgekd.verify.integer.requant import ARITHMETICS
+from edgekd.verify.integer.simulator import Simulator
 from edgekd.verify.integer.sqnr import EXACT_DB, sqnr_db
 from edgekd.verify.reading import read_graph
 from edgekd.verify.rules import RULES

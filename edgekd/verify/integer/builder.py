@@ -157,7 +157,7 @@ class Builder:
         *,
         limits: tuple[int, int] | None = None,
     ) -> Operand:
-        """Append a move (or apply it to constants at once) and return what it writes, in the format of its first input."""
+        """Append a move, or apply it to constants at once; return what it writes, in the format of its first input."""
         low, high = limits or (min(item.low for item in inputs), max(item.high for item in inputs))
         first = inputs[0]
         tensor = f"{node.outputs[0]}/{len(self.steps)}"
@@ -243,4 +243,5 @@ def _narrowed(step: Accumulate) -> tuple[int, int]:
 
 
 def _integers(array: NDArray[np.generic]) -> Integers:
-    return array if isinstance(array.dtype.type(0), np.integer) else array.astype(np.int32)
+    whole: Integers = array.astype(array.dtype if np.issubdtype(array.dtype, np.integer) else np.int32)  # int4 is none
+    return whole

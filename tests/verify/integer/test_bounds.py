@@ -34,7 +34,7 @@ def test_the_bound_is_what_all_inputs_reach(net: Any, program_of: Any) -> None:
     reach = reach_of(program_of(tiny(net).model()).steps[0])
     edges = (-128 - 2, 0, 127 - 2)
     sums = [WEIGHT[:, :, 0, 0].astype(int) @ inputs + BIAS for inputs in product(edges, repeat=2)]
-    assert (reach.low, reach.high) == (np.min(sums), np.max(sums))
+    assert (reach.low, reach.high) == (int(np.min(sums)), int(np.max(sums)))
     assert reach.magnitude == max(3 * 130 + 2 * 130 + 10, 5 * 130 + 130 + 4)
 
 
@@ -99,12 +99,13 @@ def test_averages_are_certified_where_no_tie_is_divided(
 
 
 def test_an_addition_with_an_odd_zero_point_is_not_certified(net: Any, program_of: Any) -> None:
-    def made(zero: int) -> Program:
+    def build(zero: int) -> Program:
         chain = net((1, 2, 3, 3), 2.0**-6)
-        return program_of(chain.op("Add", chain.current).quantize(2.0**-3, zero).model())
+        made: Program = program_of(chain.op("Add", chain.current).quantize(2.0**-3, zero).model())
+        return made
 
-    assert certificate(made(4)).bit_exact
-    assert "odd zero point" in certificate(made(3)).reasons[0]
+    assert certificate(build(4)).bit_exact
+    assert "odd zero point" in certificate(build(3)).reasons[0]
 
 
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from edgekd.verify.graph import Graph, Node, dtype_bits
 from edgekd.verify.integer.bounds import reach_of
 from edgekd.verify.integer.kernels import MOVING
-from edgekd.verify.integer.steps import Accumulate, Move, Step
+from edgekd.verify.integer.steps import Accumulate, AddTerms, Move, Step
 from edgekd.verify.integer.values import Format, Integers, Operand, Output, RefusedError
 
+_LARGEST_SCALE, _LARGEST_MULTIPLIER = 2.0**60, 2.0**30  # and their reciprocals the smallest
 LARGEST_BITS = 32  # wider integers are shapes and indices, never data
 
 
@@ -144,6 +145,8 @@ class Builder:
         real = scales.astype(np.float32)
         if not np.all(np.isfinite(real) & (real > 0)):
             raise RefusedError(node.name, "a scale is not a positive number")
+        if np.any((real < 1 / _LARGEST_SCALE) | (real > _LARGEST_SCALE)):
+            raise RefusedError(node.name, "a scale is so small or large that float32 products of it mean nothing")
         low, high = _type_range(node, dtype or (str(zeros.dtype) if zeros is not None else "uint8"))
         zero_point = np.zeros(real.shape, np.int64) if zeros is None else zeros.astype(np.int64)
         return Format(_placed(node, real, rank, axis), _placed(node, zero_point, rank, axis), low, high)
@@ -180,6 +183,7 @@ class Builder:
         output = Output(f"{tensor}/{len(self.steps)}", zero, low, high, form.low, form.high)
         step = pending.emit(self, output, np.float32(form.scale.item()))
         self.steps.append(step)
+        _require_multiplier(step)
         if isinstance(step, Accumulate):
             low, high = _narrowed(step)
         operand = Operand(output.tensor, low, high, Format(form.scale.reshape(()), np.array(zero), form.low, form.high))
@@ -227,10 +231,22 @@ def _placed(node: Node, array: NDArray[np.generic], rank: int, axis: int | None)
 
 def _quantized(real: float, form: Format) -> int:
     """The integer of a real limit, half to even, within the type's range."""
-    if np.isinf(real):
+    if abs(real) > _LARGEST_SCALE:
         return form.low if real < 0 else form.high
     steps = np.rint(np.float32(real) / np.float32(form.scale.item()))
     return int(np.clip(np.float64(steps) + int(form.zero_point.item()), form.low, form.high))
+
+
+def _require_multiplier(step: Step) -> None:
+    """Refuse an output of so other a scale that every sum is 0 or out of range."""
+    if isinstance(step, Accumulate):
+        ratios = [step.multiplier.as_float64() / step.multiplier.count]
+    elif isinstance(step, AddTerms):
+        ratios = [item.format.scale / np.float64(step.scale) for item in step.inputs if item.format]
+    else:
+        return
+    if any(np.any((ratio > _LARGEST_MULTIPLIER) | (ratio < 1 / _LARGEST_MULTIPLIER)) for ratio in ratios):
+        raise RefusedError(step.node, "the scale of its output is beyond 2^30 of that of its sums")
 
 
 def _narrowed(step: Accumulate) -> tuple[int, int]:

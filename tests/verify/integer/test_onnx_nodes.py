@@ -71,7 +71,8 @@ def quantized_model(case: Any) -> tuple[onnx.ModelProto, list[Array], Array]:
         feeds[name] = integral(feeds[name], rng)
     if node.op_type == "Pad":
         feeds = {name: np.rint(array).astype(array.dtype) for name, array in feeds.items()}
-    expected = ReferenceEvaluator(case.model).run(None, feeds)[0]
+    outputs: Any = ReferenceEvaluator(case.model).run(None, feeds)
+    expected = outputs[0]
     scalars = {"one": np.float32(1), "zero": np.int8(0), "step": np.float32(STEP), "far": np.int16(0)}
     constants = [numpy_helper.from_array(np.array(value), name) for name, value in scalars.items()]
     nodes = []

@@ -38,6 +38,8 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "negative pads": (lambda net: conv(net, pads=[-1, 0, 0, 0]).quantize(1.0), "pads"),
     "stride 0": (lambda net: conv(net, strides=[0, 1]).quantize(1.0), "strides"),
     "nan scale": (lambda net: conv(net).quantize(float("nan")), "positive number"),
+    "a scale of 1e30": (lambda net: conv(net).quantize(1e30), "so small or large"),
+    "an output of another world": (lambda net: conv(net).quantize(1e12), "of that of its sums"),
     "zero scale": (lambda net: conv(net).quantize(0.0), "positive number"),
     "bias on an addition": (
         lambda net: net.op("Add", net.constant(np.float32(1.5))).quantize(1.0),

@@ -215,11 +215,13 @@ def _golden_vectors(student: Student, model: onnx.ModelProto, images: NDArray[np
 
 
 def _manifest(run: Run, student: Student, images: ImageSet, model: onnx.ModelProto, golden_sha256: str) -> Manifest:
+    profile = load_profile(run.recipe.profile)
     return Manifest(
         edgekd=__version__,
         versions=library_versions(*LIBRARIES),
         profile=run.recipe.profile,
-        profile_sha256=load_profile(run.recipe.profile).sha256,
+        profile_sha256=profile.sha256,
+        profile_toml=profile.text(),
         data=run.manifest.data,
         preprocessing=Preprocessing(height=images.height, width=images.width, channels=images.channels),
         quantization=student.scheme,

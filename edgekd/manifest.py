@@ -17,6 +17,7 @@ METADATA_KEY = "edgekd"
 GOLDEN_FLOAT = "float"  # golden.npz holds under float/TENSOR what the float student has for that integer tensor
 FORMAT: Final = 1
 LONGEST_TEXT = 1_000  # characters
+LONGEST_PROFILE = 2**20  # characters
 MOST_ROWS = 1_000  # stages, and accuracies of one
 
 
@@ -107,13 +108,17 @@ class StageResult(_Frozen):
 
 
 class Manifest(_Frozen):
-    """Everything `verify` and the runtime need to know about an exported file."""
+    """Everything `verify` and the runtime need to know about an exported file.
+
+    `profile_toml` is the profile as it was, whole: a board's own file need not travel with the model.
+    """
 
     format: Literal[1] = FORMAT
     edgekd: Text
     versions: dict[Text, Text]
     profile: Text
     profile_sha256: Text
+    profile_toml: str = Field(default="", max_length=LONGEST_PROFILE)
     data: DataRef
     preprocessing: Preprocessing
     quantization: QuantScheme

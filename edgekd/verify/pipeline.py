@@ -152,10 +152,9 @@ def _own_profile(manifest: Manifest) -> HardwareProfile:
     try:
         return load_profile(manifest.profile)
     except ProfileError:
-        text: str = getattr(manifest, "profile_toml", "")
-        if not text:
+        if not manifest.profile_toml:
             raise
-        return HardwareProfile.from_text(text, sha256=manifest.profile_sha256, what="the profile inside the ONNX file")
+        return HardwareProfile.from_text(manifest.profile_toml, sha256=manifest.profile_sha256, what="the profile inside the ONNX file")
 
 
 def _profile_warnings(

@@ -6,14 +6,27 @@ The manifest travels inside the ONNX file, as JSON under one key of `metadata_pr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from edgekd.errors import ModelError
+from edgekd.text import escaped, harmless
 
 METADATA_KEY = "edgekd"
 FORMAT: Final = 1
+LONGEST_TEXT = 1_000  # characters
+MOST_ROWS = 1_000  # stages, and accuracies of one
+
+
+def _require_harmless(text: str) -> str:
+    if not harmless(text):
+        raise ValueError(f"it has characters that cannot be printed: {text!a}")
+    return text
+
+
+# The file may come from anyone, and all that it says is printed.
+Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_require_harmless)]
 
 
 class _Frozen(BaseModel):
@@ -23,9 +36,9 @@ class _Frozen(BaseModel):
 class DataRef(_Frozen):
     """The images that the accuracy of this file is measured on; `fingerprint` is the SHA-256 of that split."""
 
-    spec: str
-    split: str
-    fingerprint: str
+    spec: Text
+    split: Text
+    fingerprint: Text
     n_classes: int = Field(ge=1)
     novel: bool
     seed: int
@@ -59,22 +72,22 @@ class QuantScheme(_Frozen):
 class TensorRef(_Frozen):
     """A graph input or output: `real value = scale * integer`."""
 
-    name: str
-    dtype: str
+    name: Text
+    dtype: Text
     scale: float = Field(gt=0)
 
 
 class AccuracyRow(_Frozen):
     """One few-shot accuracy; `mean` and `ci95` are fractions in 0..1."""
 
-    dataset: str
-    split: str
+    dataset: Text
+    split: Text
     way: int
     shot: int
     query: int
     episodes: int
-    head: str
-    engine: str
+    head: Text
+    engine: Text
     mean: float
     ci95: float
 
@@ -85,30 +98,30 @@ class StageResult(_Frozen):
     `parameters` counts weights and biases after BatchNorm is folded; `weight_bytes` is what they take at this stage.
     """
 
-    stage: str
-    backbone: str
+    stage: Text
+    backbone: Text
     parameters: int
     weight_bytes: int
-    accuracy: tuple[AccuracyRow, ...] = ()
+    accuracy: tuple[AccuracyRow, ...] = Field(default=(), max_length=MOST_ROWS)
 
 
 class Manifest(_Frozen):
     """Everything `verify` and the runtime need to know about an exported file."""
 
     format: Literal[1] = FORMAT
-    edgekd: str
-    versions: dict[str, str]
-    profile: str
-    profile_sha256: str
+    edgekd: Text
+    versions: dict[Text, Text]
+    profile: Text
+    profile_sha256: Text
     data: DataRef
     preprocessing: Preprocessing
     quantization: QuantScheme
     input: TensorRef
     output: TensorRef
     base_mean: tuple[float, ...]
-    lineage: tuple[StageResult, ...] = ()
-    weights_sha256: str
-    golden_sha256: str
+    lineage: tuple[StageResult, ...] = Field(default=(), max_length=MOST_ROWS)
+    weights_sha256: Text
+    golden_sha256: Text
 
     def to_metadata(self) -> dict[str, str]:
         """Return the entries to write into the ONNX file's `metadata_props`."""
@@ -128,5 +141,6 @@ class Manifest(_Frozen):
             return cls.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the JSON text"
-            raise ModelError(f"the manifest inside the ONNX file is damaged at {where}: {first['msg']}") from error
+            where = ".".join(str(part) for part in first["loc"])[:LONGEST_TEXT] or "the JSON text"
+            text = escaped(f"{where}: {first['msg']}")
+            raise ModelError(f"the manifest inside the ONNX file is damaged at {text}") from error

@@ -12,6 +12,7 @@ from edgekd.errors import ProfileError, unknown
 
 WHEEL_FOLDER = Path(__file__).parent / "_hw_profiles"
 CHECKOUT_FOLDER = Path(__file__).parent.parent / "hw_profiles"
+LARGEST_BYTES = 2**20  # of a profile
 
 Tree = dict[str, Any]
 
@@ -65,12 +66,23 @@ def _parent_path(path: Path, parent: str) -> Path:
 
 def _read_toml(path: Path) -> tuple[Tree, bytes]:
     try:
-        content = path.read_bytes()
+        content = _read_file(path)
         return tomllib.loads(content.decode()), content
     except FileNotFoundError:
         raise ProfileError(f"no profile at {path}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not TOML, a zero byte in the path
         raise ProfileError(f"profile {path} is not a readable TOML file: {error}") from error
+
+
+def _read_file(path: Path) -> bytes:
+    """Return the content of a regular file: a model may name any path as its profile."""
+    if path.exists() and not path.is_file():
+        raise ProfileError(f"profile {path} is not a readable TOML file: it is not a regular file")
+    with path.open("rb") as stream:
+        content = stream.read(LARGEST_BYTES + 1)
+    if len(content) > LARGEST_BYTES:
+        raise ProfileError(f"profile {path} has more than {LARGEST_BYTES:,} bytes, the limit")
+    return content
 
 
 def _merge(base: Tree, own: Tree) -> Tree:

@@ -76,8 +76,10 @@ def test_only_training_and_export_import_torch() -> None:
 
 def test_only_the_command_line_prints_or_exits() -> None:
     forbidden = {"print", "exit", "quit", "sys.exit", "os._exit", "sys.stdout.write", "sys.stderr.write", "click.echo"}
+    copies = PACKAGE / "verify" / "contained.py"  # its forked child must not run the parent's clean-up
     for path in set(MODULES) - set(below("cli")):
-        assert not forbidden & set(calls(path)), path
+        allowed = {"os._exit"} if path == copies else set()
+        assert not forbidden & set(calls(path)) - allowed, path
 
 
 def test_no_file_of_a_user_can_run_code() -> None:

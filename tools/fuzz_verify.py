@@ -37,14 +37,67 @@ MOST_AT_ONCE = 3
 EDGES = (-(2**63), -(2**31), -2, -1, 0, 1, 2, 3, 127, 128, 255, 2**16, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1)
 FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 3e38, float("inf"), float("-inf"), float("nan"))
 OPS = (
-    "Conv Gemm MatMul Relu Clip MaxPool AveragePool GlobalAveragePool Flatten Reshape Transpose Concat Add Mul Softmax "
-    "QuantizeLinear DequantizeLinear QLinearConv QLinearAdd Quant Trunc Expand Tile ConstantOfShape Constant If Loop Split "
-    "Pad Resize Cast Shape Gather Squeeze Unsqueeze Slice LSTM TopK NonZero Nothing"
-).split()
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "Relu",
+    "Clip",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Flatten",
+    "Reshape",
+    "Transpose",
+    "Concat",
+    "Add",
+    "Mul",
+    "Softmax",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "QLinearConv",
+    "QLinearAdd",
+    "Quant",
+    "Trunc",
+    "Expand",
+    "Tile",
+    "ConstantOfShape",
+    "Constant",
+    "If",
+    "Loop",
+    "Split",
+    "Pad",
+    "Resize",
+    "Cast",
+    "Shape",
+    "Gather",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "LSTM",
+    "TopK",
+    "NonZero",
+    "Nothing",
+)
 ATTRIBUTES = (
-    "axis kernel_shape strides pads dilations group auto_pad ceil_mode transA transB alpha perm to value block_size "
-    "signed narrow count_include_pad"
-).split()
+    "axis",
+    "kernel_shape",
+    "strides",
+    "pads",
+    "dilations",
+    "group",
+    "auto_pad",
+    "ceil_mode",
+    "transA",
+    "transB",
+    "alpha",
+    "perm",
+    "to",
+    "value",
+    "block_size",
+    "signed",
+    "narrow",
+    "count_include_pad",
+)
 NAMES = ("", "x", "pixels", "\x1b[2J", "[bold]", "../../etc/passwd", "a" * 5000, "\u202e", "nowhere", "%s%n", "\x00")
 
 
@@ -153,7 +206,7 @@ def _embed(path: Path) -> None:
 
 def mutant(content: bytes, seed: int, number: int) -> tuple[bytes, str]:
     """Return a damaged copy of a file, and what was done to it; the same for the same seed and number."""
-    rng = random.Random(f"{seed}/{number}")
+    rng = random.Random(f"{seed}/{number}")  # noqa: S311 - reproducible on purpose
     if number % 8 == 0:
         return _damage_bytes(content, rng)
     model = onnx.ModelProto.FromString(content)
@@ -256,7 +309,9 @@ def stored_text(model: onnx.ModelProto, rng: random.Random) -> str:
     """Replace an initializer by text."""
     tensor = _tensor(model, rng)
     name = tensor.name
-    tensor.CopyFrom(onnx.helper.make_tensor(name, onnx.TensorProto.STRING, [2], [b"a", rng.randbytes(3)]))
+    text = onnx.TensorProto(name=name, data_type=onnx.TensorProto.STRING, dims=[2])
+    text.string_data.extend([b"a", rng.randbytes(3)])
+    tensor.CopyFrom(text)
     return name
 
 
@@ -417,7 +472,7 @@ def inserted(model: onnx.ModelProto, rng: random.Random) -> str:
         extra.append(f"{name}_{number}")
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, extra[-1]))
     reader.input[at] = name
-    attributes = {rng.choice(ATTRIBUTES): rng.choice((rng.choice(EDGES), rng.choices(EDGES, k=4)))}
+    attributes: dict[str, Any] = {rng.choice(ATTRIBUTES): rng.choice((rng.choice(EDGES), rng.choices(EDGES, k=4)))}
     node = onnx.helper.make_node(op, [source, *extra], [name], **attributes)
     model.graph.node.insert(list(model.graph.node).index(reader), node)
     return f"{op} before {reader.name}"

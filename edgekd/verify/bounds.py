@@ -12,6 +12,7 @@ from itertools import chain
 import onnx
 
 from edgekd.errors import ModelError
+from edgekd.text import harmless
 
 LARGEST_FILE_BYTES = 2**30  # of the file and its external data together
 MOST_NODES = 100_000  # with functions expanded
@@ -57,7 +58,7 @@ def require_name(text: str | bytes) -> None:
         raise ModelError("it is damaged: a name in it is not text")
     if len(text) > LONGEST_NAME:
         raise ModelError(f"a name in it has {len(text):,} characters, the limit is {LONGEST_NAME:,}: {text[:40]!r}...")
-    if not text.isprintable():
+    if not harmless(text):
         raise ModelError(f"a name in it has characters that cannot be printed: {text!a}")
 
 

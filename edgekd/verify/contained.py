@@ -104,7 +104,7 @@ def _write_all(writer: int, answer: bytes) -> None:
 
 def _read_all(reader: int, deadline: float) -> bytes | None:
     """Return what the child writes until it closes the pipe; None where the deadline passes."""
-    parts = []
+    parts: list[bytes] = []
     while True:
         ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:

@@ -29,7 +29,9 @@ def load_external_data(path: Path, model: onnx.ModelProto, room_bytes: int = LAR
         room_bytes -= length
         if room_bytes < 0:
             size, limit = shown_count(length), f"{LARGEST_FILE_BYTES:,}"
-            raise ModelError(f"the data of '{tensor.name}' has {size} bytes, with the rest more than the limit, {limit}")
+            raise ModelError(
+                f"the data of '{tensor.name}' has {size} bytes, with the rest more than the limit, {limit}"
+            )
         tensor.raw_data = _read(_target(path, tensor), tensor, length)
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
@@ -74,7 +76,9 @@ def _read(target: Path, tensor: onnx.TensorProto, length: int) -> bytes:
     offset, stated = _number(tensor, "offset", 0), _number(tensor, "length", length)
     if stated != length:
         shape = list(tensor.dims)
-        raise ModelError(f"the data of '{tensor.name}' does not match its shape {shape}: {stated:,} bytes, not {length:,}")
+        raise ModelError(
+            f"the data of '{tensor.name}' does not match its shape {shape}: {stated:,} bytes, not {length:,}"
+        )
     try:
         with os.fdopen(open_regular(target), "rb") as stream:
             size = os.fstat(stream.fileno()).st_size

@@ -46,7 +46,9 @@ def understand(model: onnx.ModelProto) -> Understood:
     values = {item.name: value_of(item) for item in items if item.type.HasField("tensor_type")}
     opset = next((item.version for item in model.opset_import if item.domain in STANDARD_DOMAINS), 0)
     stored = {tensor.name: Value(tensor.name, dtype_name(tensor.data_type), None) for tensor in model.graph.initializer}
-    flaws = islice(chain(filter(None, [answer.doc_string]), type_flaws(nodes, opset, {**stored, **values})), _MOST_FLAWS)
+    flaws = islice(
+        chain(filter(None, [answer.doc_string]), type_flaws(nodes, opset, {**stored, **values})), _MOST_FLAWS
+    )
     return Understood(nodes, values, tuple(flaws))
 
 
@@ -60,7 +62,8 @@ def _ask(model: onnx.ModelProto) -> bytes:
     inferred, answer.doc_string = _infer(with_standard_shapes(model))
     for field in ("value_info", "input", "output"):
         getattr(answer.graph, field).extend(_drop_shape_of_many(item) for item in getattr(inferred.graph, field))
-    return answer.SerializeToString()
+    content: bytes = answer.SerializeToString()
+    return content
 
 
 def _check(model: onnx.ModelProto) -> None:

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from edgekd.errors import ModelError
 from edgekd.files import sha256_bytes
+from edgekd.text import escaped
 from edgekd.verify.bounds import LARGEST_FILE_BYTES, require_data, require_sane, tensors_of
 from edgekd.verify.external import load_external_data, open_regular
 from edgekd.verify.graph import Array, Attribute, Graph, Node, Value
@@ -41,7 +42,7 @@ def read_graph(path: Path) -> Graph:
             require_data(tensor)
         return _view(path, sha256_bytes(content), model)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(f"{path}: {escaped(str(error))}") from error
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -83,7 +84,7 @@ def _view(path: Path, sha256: str, model: onnx.ModelProto) -> Graph:
     return Graph(
         path=path,
         sha256=sha256,
-        producer=printable(f"{model.producer_name} {model.producer_version}".strip()),
+        producer=escaped(f"{model.producer_name} {model.producer_version}".strip()),
         metadata={entry.key: entry.value for entry in model.metadata_props if isinstance(entry.value, str)},
         inputs=tuple(item.name for item in inputs),
         outputs=tuple(item.name for item in model.graph.output),
@@ -91,13 +92,8 @@ def _view(path: Path, sha256: str, model: onnx.ModelProto) -> Graph:
         values={**found.values, **_constant_values(constants)},
         constants=constants,
         symbolic=tuple(symbolic),
-        flaws=tuple(printable(flaw) for flaw in found.flaws),
+        flaws=tuple(escaped(flaw) for flaw in found.flaws),
     )
-
-
-def printable(text: str) -> str:
-    """Return text with everything escaped that would steer a terminal."""
-    return "".join(char if char.isprintable() else f"{char!a}"[1:-1] for char in text)
 
 
 def _constants(initializers: Iterable[onnx.TensorProto], nodes: Iterable[onnx.NodeProto]) -> dict[str, Array]:
@@ -115,7 +111,9 @@ def _is_constant(node: onnx.NodeProto) -> bool:
 def _constant_node(node: onnx.NodeProto) -> Array:
     values = [attribute for attribute in node.attribute if attribute.name.startswith(("value", "sparse_value"))]
     if len(values) != 1 or values[0].type == onnx.AttributeProto.SPARSE_TENSOR:
-        raise ModelError(f"the constant '{node.output[0]}' has no value, several, or a sparse one: edgekd reads one tensor")
+        raise ModelError(
+            f"the constant '{node.output[0]}' has no value, several, or a sparse one: edgekd reads one tensor"
+        )
     (attribute,) = values
     if attribute.type == onnx.AttributeProto.TENSOR:
         return _array(attribute.t)
@@ -165,4 +163,4 @@ def _attribute(attribute: onnx.AttributeProto) -> Attribute:
 
 
 def _text(value: bytes) -> str:
-    return printable(value.decode(errors="replace"))
+    return escaped(value.decode(errors="replace"))

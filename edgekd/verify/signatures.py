@@ -1,4 +1,4 @@
-"""Element types at every operator, compared with the signature that ONNX gives it: runtimes refuse what does not fit."""
+"""Element types at every operator against the signature that ONNX gives it: runtimes refuse what does not fit."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ def consistent_shapes(facts: Facts, profile: HardwareProfile) -> Iterator[Findin
 
 
 @rule("quantizer-parameters")
-def quantizer_parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:  # noqa: ARG001 - of the file alone
-    """Every scale is one number, or one a channel, and its zero point is of the same shape and of the integers' type."""
+def quantizer_parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:  # noqa: ARG001 - as above
+    """Every scale is one number, or one a channel; its zero point has the same shape and the integers' type."""
     wrong = [(node, text) for node in facts.graph.nodes for text in _complaints(facts.graph, node)]
     for node, text in wrong:
         yield Finding(status="fail", message=f"{node.name}: {text}", node=node.name, attribute="scale")

@@ -1,4 +1,4 @@
-"""Rule on the file alone: weights, kernels and strides that fit what they are applied to. Shape inference is lenient."""
+"""Rule on the file alone: weights, kernels and strides fit what they are applied to; shape inference is lenient."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ _WEIGHT, _BIAS = {"QLinearConv": 3, "QGemm": 3}, {"QLinearConv": 8, "QGemm": 6}
 @rule("layer-shapes")
 def layer_shapes(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:  # noqa: ARG001 - of the file alone
     """Weights, biases, kernels, strides and groups fit the tensors that they are applied to."""
-    nodes = facts.graph.nodes
-    wrong = [(node, text) for node in nodes for check in _CHECKS.get(plain_name(node.op), ()) for text in check(facts.graph, node)]
+    wrong = [(node, text) for node in facts.graph.nodes for text in _complaints(facts.graph, node)]
     for node, text in wrong:
         yield Finding(status="fail", message=f"{node.name}: {text}", node=node.name, attribute="shapes")
     if not wrong:
         yield Finding(status="pass", message="weights, kernels and strides fit their tensors", attribute="shapes")
+
+
+def _complaints(graph: Graph, node: Node) -> Iterator[str]:
+    for check in _CHECKS.get(plain_name(node.op), ()):
+        yield from check(graph, node)
 
 
 def _window(graph: Graph, node: Node) -> Iterator[str]:
@@ -44,7 +48,7 @@ def _window(graph: Graph, node: Node) -> Iterator[str]:
         if not all(least <= value <= _LARGEST for value in values):
             yield f"{name} {list(values)} has a value that is not in {least}..{_LARGEST:,}"
         elif wanted is not None and len(values) != wanted:
-            yield f"{name} {list(values)} has {len(values)} values, an input of shape {list(shape or ())} needs {wanted}"
+            yield f"{name} has {len(values)} values, an input of shape {list(shape or ())} needs {wanted}"
 
 
 def _conv(graph: Graph, node: Node) -> Iterator[str]:

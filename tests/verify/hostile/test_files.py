@@ -1,4 +1,4 @@
-"""Files that are no files, too large, damaged, or point elsewhere; and what a file may not make verify write or read."""
+"""Files that are no files, too large, damaged, or point elsewhere; and what a file may not make verify write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system h
 
 
 def weight_of(model: onnx.ModelProto) -> onnx.TensorProto:
-    return next(tensor for tensor in model.graph.initializer if tensor.name.startswith("weight"))
+    found: onnx.TensorProto = next(tensor for tensor in model.graph.initializer if tensor.name.startswith("weight"))
+    return found
 
 
 def move_out(tensor: onnx.TensorProto, location: str, offset: object = "0", length: object = None) -> bytes:
@@ -34,7 +35,9 @@ def move_out(tensor: onnx.TensorProto, location: str, offset: object = "0", leng
     return data
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 999, b"\xff" * 999, b"\x0a" * 999, b"GIF89a", b"\x3a\xff\xff\xff\xff\x0f"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 999, b"\xff" * 999, b"\x0a" * 999, b"GIF89a", b"\x3a\xff\xff\xff\xff\x0f"]
+)
 def test_bytes_that_are_no_model(content: bytes, save: Save, refused: Refused) -> None:
     assert "model.onnx" in refused(save(content))
 
@@ -97,7 +100,7 @@ def test_a_folder_and_a_circle_of_links(tmp_path: Path, refused: Refused) -> Non
 )
 @needs_fifo
 def test_data_in_another_place(
-    location: str, message: str, tmp_path: Path, good: onnx.ModelProto, save: Save, refused: Refused
+    *, location: str, message: str, tmp_path: Path, good: onnx.ModelProto, save: Save, refused: Refused
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/etc/passwd")
@@ -121,6 +124,7 @@ def test_data_in_another_place(
     ],
 )
 def test_data_that_is_not_where_it_is_said_to_be(
+    *,
     offset: object,
     length: object,
     message: str,
@@ -150,9 +154,7 @@ def test_one_file_that_a_thousand_tensors_share(
     assert f"more than the limit, {LARGEST_FILE_BYTES:,}" in text
 
 
-def test_data_of_a_subgraph_is_read_from_the_folder_only(
-    good: onnx.ModelProto, save: Save, refused: Refused
-) -> None:
+def test_data_of_a_subgraph_is_read_from_the_folder_only(good: onnx.ModelProto, save: Save, refused: Refused) -> None:
     inner = onnx.GraphProto(name="inner")
     inner.initializer.append(numpy_helper.from_array(np.zeros(4, np.float32), "hidden"))
     move_out(inner.initializer[0], "/etc/passwd")

@@ -15,7 +15,7 @@ FUZZ = ROOT / "tools" / "fuzz_verify.py"
 
 def fuzz(model: Path, *options: str) -> str:
     command = [sys.executable, str(FUZZ), str(model), *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=None, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
 
@@ -32,6 +32,14 @@ def test_1000_mutants_end_in_a_report_or_an_error(tmp_path: Path, qcdq: type[Any
 def test_200_mutants_through_onnxruntime(tmp_path: Path, qcdq: type[Any]) -> None:
     net = qcdq(3, 8).conv(4).pool().conv(4, groups=2).op("GlobalAveragePool").op("Flatten")
     assert "0 failures" in fuzz(net.save(tmp_path / "good.onnx"), "--mutants", "200", "--embed")
+
+
+def test_a_mutant_that_takes_too_long_fails_and_is_named(tmp_path: Path, qcdq: type[Any]) -> None:
+    good = qcdq(3, 8).conv(4).save(tmp_path / "good.onnx")
+    command = [sys.executable, str(FUZZ), str(good), "--mutants", "2", "--seed", "7", "--slow", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert "mutant 1 of seed 7: slow" in done.stdout
 
 
 def test_a_mutant_can_be_made_again(tmp_path: Path, qcdq: type[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,10 +31,11 @@ def failed_as(message: str) -> Callable[[Change], Change]:
 
 
 def node_of(model: onnx.ModelProto, op: str) -> onnx.NodeProto:
-    return next(node for node in model.graph.node if node.op_type == op)
+    found: onnx.NodeProto = next(node for node in model.graph.node if node.op_type == op)
+    return found
 
 
-def put(model: onnx.ModelProto, op: str, *inputs: str, at: int = 0, domain: str = "", **attributes: object) -> None:
+def put(model: onnx.ModelProto, op: str, *inputs: str, at: int = 0, domain: str = "", **attributes: Any) -> None:
     node = helper.make_node(op, list(inputs), ["put"], name="put_here", domain=domain, **attributes)
     model.graph.node.insert(at, node)
 
@@ -261,7 +263,9 @@ def test_it_is_refused_by_name(name: str, good: onnx.ModelProto, save: Save, ref
 
 
 @pytest.mark.parametrize("name", FAILED)
-def test_it_fails_with_a_finding(name: str, good: onnx.ModelProto, save: Save, judged: Callable[[Path], Report]) -> None:
+def test_it_fails_with_a_finding(
+    name: str, good: onnx.ModelProto, save: Save, judged: Callable[[Path], Report]
+) -> None:
     change, message = FAILED[name]
     change(good)
     failures = "\n".join(f"{item.node} {item.message}" for item in judged(save(good)).findings if item.status == "fail")

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from edgekd.profile import HardwareProfile, Region
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph
-from edgekd.verify.memory import ActivationMemory
+from edgekd.verify.memory import ActivationMemory, memory_of
 from edgekd.verify.operators import Kind, kind_of
 from edgekd.verify.planner import Buffer, Plan, plan_arena
 from edgekd.verify.readers import computing_readers, origin
@@ -42,11 +43,17 @@ class Crowd:
         return sum(item.bank_bytes for item in self.spreads)
 
 
+@lru_cache(maxsize=4)
 def deployed_plan(facts: Facts, profile: HardwareProfile) -> Plan | None:
     """Return the plan of what the target stores, pools fused where the profile says so; None: a size is unknown."""
     if profile.memory.pool_conv_fused and facts.memory.plan is not None:
-        return _pooled_on_reading(facts.graph, facts.memory)
+        return _pooled_on_reading(facts.graph, facts.memory, facts.memory.plan)
     return facts.memory.fused if profile.memory.conv_pool_fused else facts.memory.plan
+
+
+def with_graph(facts: Facts, graph: Graph) -> Facts:
+    """Return facts whose memory is that of another graph; nothing else in them is computed anew."""
+    return replace(facts, graph=graph, memory=memory_of(graph))
 
 
 def spread(buffer: Buffer, region: Region, *, planar: bool = False) -> Spread:
@@ -89,11 +96,20 @@ def fullest_crowd(spreads: Sequence[Spread], region: Region) -> Crowd:
         everywhere = [item for item in live if item.banks == banks]
         crowds = [tuple(everywhere)]
         crowds += [(*everywhere, item) for item in live if item not in everywhere]
-        crowds += [
-            (one, other) for one in live for other in live if one is not other and one.banks + other.banks > banks
-        ]
+        large = _largest_by_banks(live)
+        pairs = ((one, other) for one in large for other in large if one is not other)
+        crowds += [pair for pair in pairs if pair[0].banks + pair[1].banks > banks]
         best = max([best, *(Crowd(crowd, step) for crowd in crowds)], key=lambda crowd: crowd.bytes)
     return best
+
+
+def _largest_by_banks(live: Sequence[Spread]) -> list[Spread]:
+    """Return the two that need most for each number of banks: no other two of that kind need more together."""
+    kept: dict[int, list[Spread]] = {}
+    for item in sorted(live, key=lambda item: -item.bank_bytes):
+        group = kept.setdefault(item.banks, [])
+        group += [item] if len(group) < 2 else []
+    return [item for group in kept.values() for item in group]
 
 
 def _offset(item: Spread, start: int, placed: Sequence[tuple[Spread, int, int]]) -> int:
@@ -111,9 +127,9 @@ def _offset(item: Spread, start: int, placed: Sequence[tuple[Spread, int, int]])
     return lowest
 
 
-def _pooled_on_reading(graph: Graph, memory: ActivationMemory) -> Plan:
+def _pooled_on_reading(graph: Graph, memory: ActivationMemory, plan: Plan) -> Plan:
     """Plan without the pooled images that only convolutions read; what is pooled lives until the last of them ran."""
-    buffers = {item.tensor: item for item in (memory.plan.buffers if memory.plan else ())}
+    buffers = {item.tensor: item for item in plan.buffers}
     names = frozenset(buffers)
     for pool in (node for node in memory.steps if kind_of(node) is Kind.POOL):
         pooled, readers = pool.outputs[0], computing_readers(graph, pool.outputs[0])
@@ -122,4 +138,4 @@ def _pooled_on_reading(graph: Graph, memory: ActivationMemory) -> Plan:
         if convolved and source in buffers and pooled in buffers and pooled not in graph.outputs:
             end = max(buffers[source].last_step, buffers.pop(pooled).last_step)
             buffers[source] = replace(buffers[source], last_step=end)
-    return plan_arena(list(buffers.values()))
+    return plan_arena(list(buffers.values())) if len(buffers) < len(plan.buffers) else plan

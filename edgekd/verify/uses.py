@@ -105,13 +105,13 @@ class Use:
 
     @cached_property
     def groups(self) -> str | None:
-        """one, depthwise (a channel each), depthwise_multiplied (one input channel each), or any other number."""
+        """one, depthwise (a channel each), depthwise_multiplied (one input channel each), or the number of groups."""
         count, channels, written = self.node.int("group", 1), self.input_channels, self.output_channels
         if count == 1:
             return "one"
         if channels is None or written is None:
             return None
-        return "any" if count != channels else "depthwise" if written == channels else "depthwise_multiplied"
+        return str(count) if count != channels else "depthwise" if written == channels else "depthwise_multiplied"
 
     @cached_property
     def input_channels(self) -> int | None:

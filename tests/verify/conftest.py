@@ -201,3 +201,19 @@ def conv4(qcdq: type[Qcdq]) -> Callable[..., Qcdq]:
 def analyse(tmp_path: Path) -> Callable[[Qcdq], Facts]:
     """Save a graph and return its facts."""
     return lambda net: facts_of(read_graph(net.save(tmp_path / "model.onnx")))
+
+
+@pytest.fixture(scope="session")
+def many_facts(tmp_path_factory: pytest.TempPathFactory) -> list[Facts]:
+    """Facts of small graphs of every kind: dense, grouped, narrow, float, asymmetric, per channel, of an open batch."""
+    nets = [
+        Qcdq().conv(4).pool().conv(6).global_pool(),
+        Qcdq(4, 9).conv(4, groups=4, kernel=5).conv(4, groups=2).pool(3, 2).quantize(),
+        Qcdq(3, 8).conv(4, clip=(-7, 7)).flatten().gemm(5, 256),
+        Qcdq().conv(4, scale=0.3, zero_point=3, act_scale=0.3),
+        Qcdq(batch="n").conv(4, scale=[0.5, 0.25, 0.3, 0.5]).conv(4, float_weights=True),
+        Qcdq(3, 16).conv(70).pool().conv(3).op("Sigmoid").quantize(),
+        Qcdq().conv(4).op("Magic", domain="custom"),
+    ]
+    folder = tmp_path_factory.mktemp("many")
+    return [facts_of(read_graph(net.save(folder / f"{index}.onnx"))) for index, net in enumerate(nets)]

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts, facts_of
 from edgekd.verify.reading import read_graph
+from edgekd.verify.regions import weight_regions
+from edgekd.verify.rules import check_all
 
 Analyse = Callable[[Any], Facts]
 Case = tuple[str, dict[str, list[int]], dict[str, list[int]], dict[str, Any], int, int]
@@ -120,3 +123,36 @@ def test_narrow_weights_count_at_the_width_that_the_manifest_declares(qcdq: type
     graph = read_graph(net.save(tmp_path / "m.onnx"))
     found = [layers_of(graph, bits)[0].weight for bits in (None, 4, 3)]
     assert [item and item.bits for item in found] == [8, 4, 8], "-7 needs 4 bits"
+
+
+def test_weight_bytes_by_width_biases_apart(qcdq: type[Any], analyse: Callable[[Any], Facts]) -> None:
+    """108 4-bit weights, 36 8-bit weights of 1x1 windows, 4 + 9 biases of 32 bits."""
+    costs = analyse(qcdq().conv(4, clip=(-7, 7)).conv(9, kernel=1)).costs
+    rows = {(row.kind, row.bits): (row.elements, row.bytes) for row in costs.by_bits}
+    assert rows == {("weights", 4): (108, 54), ("weights", 8): (36, 36), ("biases", 32): (13, 52)}
+    assert sum(row.bytes for row in costs.by_bits) == costs.weight_bytes == 142
+    assert costs.bias_bytes == 52
+
+
+def test_regions_are_filled_their_own_before_shared_ones(qcdq: type[Any], analyse: Callable[[Any], Facts]) -> None:
+    """108 B of weights and 16 B of biases, which the target stores in 8 bits where they have a memory of their own."""
+    costs = analyse(qcdq().conv(4)).costs
+
+    def used(*regions: tuple[str, int], **keys: Any) -> list[tuple[str, int]]:
+        items = [{"name": role, "role": role, "bytes": size} for role, size in regions]
+        profile = HardwareProfile.model_validate({"name": "toy", "memory": {"regions": items}, **keys})
+        return [(row.region, row.used_bytes) for row in weight_regions(costs, profile)]
+
+    assert used(("shared", 100), ("weights", 100)) == [("weights", 100), ("shared", 24)]
+    assert used(("activations", 100)) == []
+    own = used(("biases", 8), ("weights", 200), biases={"bits": [8]})
+    assert own == [("weights", 108), ("biases", 4)]
+
+
+def test_biases_in_a_memory_of_their_own(qcdq: type[Any], analyse: Callable[[Any], Facts]) -> None:
+    facts = analyse(qcdq().conv(4))
+    for room, bits, expected in ((4, 8, "pass"), (3, 8, "fail"), (16, 32, "pass"), (15, 32, "fail")):
+        region = {"name": "b", "role": "biases", "bytes": room}
+        tree = {"name": "toy", "memory": {"regions": [region]}, "biases": {"bits": [bits]}}
+        found = [item for item in check_all(facts, HardwareProfile.model_validate(tree)) if item.rule == "bias-memory"]
+        assert [item.status for item in found] == [expected]

@@ -13,7 +13,7 @@ from edgekd.profile import HardwareProfile, Operator, load_profile
 from edgekd.verify import verify
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules import Finding, check_all
-from edgekd.verify.rules.entries import LIMITS
+from edgekd.verify.rules.entries import LIMITS, assess
 
 Analyse = Callable[[Any], Facts]
 
@@ -163,6 +163,30 @@ def test_a_node_passes_where_one_of_the_entries_takes_all_of_it(qcdq: type[Any],
     (failed,) = found(facts, profile(dense, {**depthwise, "kernel_max_px": 3}), "kernel")
     assert (failed.value, failed.limit) == ("5x5", "at most 3 px")
     assert not [item for item in found(facts, profile(dense, depthwise), "groups") if item.status != "pass"]
+
+
+def test_operators_on_integers_have_their_weights_elsewhere(qcdq: type[Any], analyse: Analyse) -> None:
+    net = qcdq(channels=2, size=4)
+    net.nodes.clear()
+    net.current = "pixels"
+    one, zero = net.constant("one", np.array(0.5, np.float32)), net.constant("zero", np.array(0, np.int8))
+    weight = net.constant("w", np.full((3, 2, 1, 1), -2, np.int8))
+    net.op("QLinearConv", extra=[one, zero, weight, one, zero, one, zero])
+    facts = analyse(net)
+    taken = {"kernels_px": [[1, 1]], "input_channels_max": 2, "output_channels_max": 3, "weight_abs_sum_max": 4}
+    (entry,) = assess(facts, profile({"op": "Conv", **taken}))
+    assert {item.status for items in entry.findings.values() for item in items} == {"pass"}
+    refused = {"kernels_px": [[3, 3]], "input_channels_max": 1, "output_channels_max": 2, "weight_abs_sum_max": 3}
+    (entry,) = assess(facts, profile({"op": "Conv", **refused}))
+    assert [item.value for items in entry.findings.values() for item in items] == ["1x1", 2, 3, 4]
+
+
+def test_an_entry_that_fits_less_does_not_hide_one_that_takes_all(qcdq: type[Any], analyse: Analyse) -> None:
+    """Else removing "one" from the first entry's groups would make a failure pass."""
+    narrow, wide = {"op": "Conv", "groups": ["one"], "stride_max_px": 1}, {"op": "Conv", "stride_max_px": 2}
+    facts = analyse(conv(strides=[2, 2])(qcdq))
+    assert found(facts, profile(narrow, wide), "stride")[0].status == "pass"
+    assert found(facts, profile(narrow), "stride")[0].status == "fail"
 
 
 def test_a_limit_that_an_entry_does_not_mention_is_unknown_unless_it_lists_all(

@@ -115,8 +115,8 @@ def bias_bits(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     if widths is None:
         yield unsaid(profile, "biases.bits", f"biases of {widest} bits" if needed else "no integer biases", widest)
         return
-    key, limit, source = "biases.bits", max(widths), profile.source("biases.bits")
-    low, high, step = -(2 ** (limit - 1)) << shift, (2 ** (limit - 1) - 1) << shift, 1 << shift
+    key, limit, source = "biases.bits", max(widths, default=0), profile.source("biases.bits")
+    low, high, step = -(2**limit // 2) << shift, (2**limit // 2 - 1) << shift, 1 << shift
     for node, bits in needed.items():
         if bits > limit:
             has = f"biases of {bits} bits" if bits <= FLOAT_BITS else f"biases that are no multiples of {step:,}"

@@ -11,6 +11,9 @@ from edgekd.verify.graph import Graph
 from edgekd.verify.layers import Layer
 from edgekd.verify.resizing import resized, square_side
 
+MOST_NODES = 400  # of a graph that is planned again and again: a file may have any number
+LARGEST_LEAST = 1_024  # px: a network that needs a larger image at least gets no hint
+
 # What replaces an operator that a target lacks, where it computes the same or a student loses little.
 REPLACEMENTS = {
     "AveragePool": "MaxPool",
@@ -101,7 +104,9 @@ def smaller_input(graph: Graph, fits: Callable[[Graph], bool]) -> int | None:
         changed = resized(graph, smaller)
         return changed is not None and fits(changed)
 
-    least = next((size for size in range(1, side) if resized(graph, size)), None)
+    if len(graph.nodes) > MOST_NODES or resized(graph, side - 1) is None:
+        return None
+    least = next((size for size in range(1, min(side, LARGEST_LEAST)) if resized(graph, size)), None)
     return None if least is None else largest(least, side - 1, tried)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
-from edgekd.profile import HardwareProfile, Region
+from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
-from edgekd.verify.graph import Graph
-from edgekd.verify.memory import ActivationMemory, memory_of
-from edgekd.verify.placement import Crowd, bank_need, deployed_plan, fullest_crowd, spreads_of
+from edgekd.verify.memory import ActivationMemory
+from edgekd.verify.placement import deployed_plan, with_graph
 from edgekd.verify.planner import Plan
 from edgekd.verify.regions import ArenaRoom, arena_room, bias_room, stored_biases, stored_weights, weight_room
 from edgekd.verify.rules.base import Finding, Status, rule, unsaid
@@ -80,58 +78,6 @@ def activation_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Findin
         )
 
 
-@rule("bank-placement", "memory.regions")
-def bank_placement(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
-    """The activations fit the banks that their channels lie in."""
-    regions = [region for region in profile.memory.regions if region.placement == "channels"]
-    plan = deployed_plan(facts, profile)
-    if regions and plan is None:
-        yield Finding(
-            status="unknown", message=f"sizes not known: {', '.join(facts.memory.unsized[:5])}", attribute=_KEY
-        )
-    for region in regions if plan else ():
-        yield _in_banks(facts, profile, region)
-
-
-def _in_banks(facts: Facts, profile: HardwareProfile, region: Region) -> Finding:
-    """Look for a placement, with the input one channel a bank where the region allows it; else tell what collides."""
-    plan = deployed_plan(facts, profile)
-    common = {"attribute": f"{_KEY}.{region.name}", "limit": region.bank_bytes, "source": profile.source(_KEY)}
-    if plan is None:
-        return Finding(status="unknown", message="sizes not known", attribute=_KEY)
-    for planar in (False, True) if region.planar_input else (False,):
-        spreads = spreads_of(plan, region, facts.graph.inputs, planar=planar)
-        need = bank_need(spreads, region)
-        if need is not None:
-            order = ", with the input one channel a bank" if planar else ""
-            message = f"{need:,} B in the fullest of {region.banks} banks of {region.bank_bytes:,} B{order}"
-            return Finding.model_validate({"status": "pass", "message": message, "value": need, **common})
-    crowd = fullest_crowd(spreads, region)  # of the most lenient placement
-    stated = fullest_crowd(spreads_of(plan, region, facts.graph.inputs), region)
-    proven = crowd.bytes > (region.bank_bytes or 0)
-    status: Status = "fail" if proven else "unknown"
-    return Finding.model_validate(
-        {
-            "status": status,
-            "message": _collision(plan, stated, region),
-            "node": facts.memory.steps[stated.step].name if facts.memory.steps else None,
-            "value": stated.bytes,
-            "hint": _bank_hint(facts, profile, region) if proven else None,
-            **common,
-        }
-    )
-
-
-def _collision(plan: Plan, crowd: Crowd, region: Region) -> str:
-    """Spell out which tensors meet in a bank, beside the total of that step, which may well fit."""
-    terms = " + ".join(f"{item.bank_bytes:,} ({item.buffer.tensor})" for item in crowd.spreads)
-    live = sum(item.bytes for item in plan.buffers if item.first_step <= crowd.step <= item.last_step)
-    total = f"the activations take {live:,} of {region.bytes:,} B"
-    if crowd.bytes <= (region.bank_bytes or 0):
-        return f"{total}, but no placement was found in {region.banks} banks of {region.bank_bytes:,} B"
-    return f"{total}, yet one bank of {region.bank_bytes:,} B would have to hold {terms} = {crowd.bytes:,} B"
-
-
 def _judge(memory: ActivationMemory, plan: Plan, room: ArenaRoom, profile: HardwareProfile) -> tuple[Status, str]:
     """Compare a peak with the largest arena; what fusing or splitting could save is unknown where they may exist."""
     peak, largest = plan.peak_bytes, f"{room.region}, the largest region for activations ({room.bytes:,} B)"
@@ -155,7 +101,7 @@ def _arena_hint(facts: Facts, profile: HardwareProfile, room: ArenaRoom) -> str 
     fused, hints = facts.memory.fused, []
     if _may_fuse(profile) and fused and fused.peak_bytes <= room.bytes:
         hints.append(f"fuse each convolution with its pool: {fused.peak_bytes:,} B")
-    side = smaller_input(facts.graph, lambda graph: _arena_fits(_with(facts, graph), profile, room))
+    side = smaller_input(facts.graph, lambda graph: _arena_fits(with_graph(facts, graph), profile, room))
     if side:
         hints.append(f"{side}x{side} input fits")
     return "; ".join(hints) or None
@@ -164,29 +110,6 @@ def _arena_hint(facts: Facts, profile: HardwareProfile, room: ArenaRoom) -> str 
 def _arena_fits(facts: Facts, profile: HardwareProfile, room: ArenaRoom) -> bool:
     plan = deployed_plan(facts, profile)
     return plan is not None and plan.peak_bytes <= room.bytes
-
-
-def _bank_hint(facts: Facts, profile: HardwareProfile, region: Region) -> str | None:
-    """Name the largest input that fits, channels interleaved; and a larger one with the input one channel a bank."""
-    plain = smaller_input(facts.graph, lambda graph: _banks_hold(_with(facts, graph), profile, region, planar=False))
-    hint = f"{plain}x{plain} input fits" if plain else None
-    if region.planar_input:
-        wide = smaller_input(facts.graph, lambda graph: _banks_hold(_with(facts, graph), profile, region, planar=True))
-        if wide and wide > (plain or 0):
-            hint = f"{hint + '; ' if hint else ''}{wide}x{wide} input fits one channel a bank"
-    return hint
-
-
-def _banks_hold(facts: Facts, profile: HardwareProfile, region: Region, *, planar: bool) -> bool:
-    plan = deployed_plan(facts, profile)
-    return (
-        plan is not None and bank_need(spreads_of(plan, region, facts.graph.inputs, planar=planar), region) is not None
-    )
-
-
-def _with(facts: Facts, graph: Graph) -> Facts:
-    """Return the facts with another graph's memory; nothing else of them is read here."""
-    return replace(facts, graph=graph, memory=memory_of(graph))
 
 
 def _narrower(facts: Facts, profile: HardwareProfile, room: int) -> str | None:

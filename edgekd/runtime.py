@@ -8,7 +8,7 @@ embedder.classify(more_images, prototypes).names
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ _LEVELS: dict[str, str] = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-_PREPARE = {"tensor(int8)": to_int8, "tensor(float)": to_float}
+_PREPARE: dict[str, Callable[[Pixels], NDArray[Any]]] = {"tensor(int8)": to_int8, "tensor(float)": to_float}
 _INTEGERS = ("tensor(int8)", "tensor(uint8)")
 # Images to one run where the graph leaves the batch open: enough to hide the call, few enough to stay in the cache.
 _OPEN_BATCH = 16
@@ -111,7 +111,8 @@ class Embedder:
             DataError, ModelError: as `embed`.
         """
         self._require_size(images)
-        return {self._input.name: _PREPARE[self._input.type](images)}
+        prepare: Callable[[Pixels], NDArray[Any]] = _PREPARE[self._input.type]
+        return {str(self._input.name): prepare(images)}
 
     def enroll(self, images: Pixels, labels: Sequence[str], head: str = "cosine") -> Prototypes:
         """Return the prototype of each class named in `labels` (n,), the mean of its images' embeddings.

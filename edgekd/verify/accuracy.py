@@ -90,7 +90,7 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
     if spec is None:
         nothing = "accuracy not measured: the file names no images, give some with --data"
         return Measured((), (*simulated.findings, *golden.findings), (nothing, *golden.warnings), sqnr=golden.sqnr)
-    protocols = options.protocols()
+    options.protocols()  # impossible ones are refused before the images are read
     images = load_images(facts, options, spec, notify)
     require_enough(images, protocols)
     rehearse(facts.graph.path, images.images)
@@ -99,7 +99,7 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
     warnings = (*_novelty_warnings(facts.manifest, spec), *_arithmetic_warnings(), *compared.warnings, *golden.warnings)
     findings = _fingerprint_findings(facts.manifest, spec, images)
     return Measured(
-        rows=tuple(_accuracy_rows(facts, embedded, images, spec, protocols, options.head)),
+        rows=tuple(_accuracy_rows(facts, embedded, images, spec, options)),
         findings=(*findings, *simulated.findings, *compared.findings, *golden.findings),
         warnings=warnings,
         engines=compared.rows,
@@ -128,8 +128,7 @@ def _accuracy_rows(
     embedded: Sequence[Embedded],
     images: ImageSet,
     spec: str,
-    protocols: Sequence[Protocol],
-    head: str,
+    options: Options,
 ) -> Iterator[AccuracyRow]:
     """One row an engine and protocol; engines with the same embeddings are evaluated once."""
     from edgekd.fewshot import evaluate
@@ -139,10 +138,10 @@ def _accuracy_rows(
     centre = None if base_mean is None else np.array(base_mean, np.float32)
     found: dict[tuple[bytes, int], Mapping[str, Any]] = {}
     for run in embedded:
-        content = hashlib.sha256(np.ascontiguousarray(run.embeddings)).digest()
-        for at, protocol in enumerate(protocols):
+        content = hashlib.sha256(run.embeddings.tobytes()).digest()
+        for at, protocol in enumerate(options.protocols()):
             if (content, at) not in found:
-                found[content, at] = vars(evaluate(run.embeddings, images.labels, protocol, head, centre))
+                found[content, at] = vars(evaluate(run.embeddings, images.labels, protocol, options.head, centre))
             row = {**found[content, at], "dataset": spec, "split": split, "engine": run.engine}
             yield AccuracyRow.model_validate(row)
 

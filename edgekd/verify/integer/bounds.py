@@ -78,7 +78,7 @@ def widest(operand: Operand) -> tuple[int, int]:
 
 
 def _weighted(step: Accumulate) -> Reach:
-    """Products with constant weights, summed along all axes but the output channels' (first of Conv, last of MatMul)."""
+    """Products with constant weights, summed over all axes but the output channels': first of Conv, last of MatMul."""
     data, weight = step.inputs
     if weight.values is None:
         return _two_activations(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.verify.graph import Graph, Node, dtype_bits
+from edgekd.verify.integer.bounds import reach_of
 from edgekd.verify.integer.kernels import MOVING
-from edgekd.verify.integer.steps import Accumulate, Move, Step
+from edgekd.verify.integer.steps import Accumulate, AddTerms, Move, Step
 from edgekd.verify.integer.values import Format, Integers, Operand, Output, RefusedError
 
+_LARGEST_SCALE, _LARGEST_MULTIPLIER = 2.0**60, 2.0**30  # and their reciprocals the smallest
 LARGEST_BITS = 32  # wider integers are shapes and indices, never data
 
 
@@ -142,6 +145,8 @@ class Builder:
         real = scales.astype(np.float32)
         if not np.all(np.isfinite(real) & (real > 0)):
             raise RefusedError(node.name, "a scale is not a positive number")
+        if np.any((real < 1 / _LARGEST_SCALE) | (real > _LARGEST_SCALE)):
+            raise RefusedError(node.name, "a scale is so small or large that float32 products of it mean nothing")
         low, high = _type_range(node, dtype or (str(zeros.dtype) if zeros is not None else "uint8"))
         zero_point = np.zeros(real.shape, np.int64) if zeros is None else zeros.astype(np.int64)
         return Format(_placed(node, real, rank, axis), _placed(node, zero_point, rank, axis), low, high)
@@ -155,7 +160,7 @@ class Builder:
         *,
         limits: tuple[int, int] | None = None,
     ) -> Operand:
-        """Append a move (or apply it to constants at once) and return what it writes, in the format of its first input."""
+        """Append a move, or apply it to constants at once; return what it writes, in the format of its first input."""
         low, high = limits or (min(item.low for item in inputs), max(item.high for item in inputs))
         first = inputs[0]
         tensor = f"{node.outputs[0]}/{len(self.steps)}"
@@ -176,7 +181,11 @@ class Builder:
         zero = int(form.zero_point.item())
         low, high = (_quantized(real, form) for real in (pending.low, pending.high))
         output = Output(f"{tensor}/{len(self.steps)}", zero, low, high, form.low, form.high)
-        self.steps.append(pending.emit(self, output, np.float32(form.scale.item())))
+        step = pending.emit(self, output, np.float32(form.scale.item()))
+        self.steps.append(step)
+        _require_multiplier(step)
+        if isinstance(step, Accumulate):
+            low, high = _narrowed(step)
         operand = Operand(output.tensor, low, high, Format(form.scale.reshape(()), np.array(zero), form.low, form.high))
         for move in pending.moves:
             operand = move(self, operand)
@@ -222,11 +231,33 @@ def _placed(node: Node, array: NDArray[np.generic], rank: int, axis: int | None)
 
 def _quantized(real: float, form: Format) -> int:
     """The integer of a real limit, half to even, within the type's range."""
-    if np.isinf(real):
+    if abs(real) > _LARGEST_SCALE:
         return form.low if real < 0 else form.high
     steps = np.rint(np.float32(real) / np.float32(form.scale.item()))
     return int(np.clip(np.float64(steps) + int(form.zero_point.item()), form.low, form.high))
 
 
+def _require_multiplier(step: Step) -> None:
+    """Refuse an output of so other a scale that every sum is 0 or out of range."""
+    if isinstance(step, Accumulate):
+        ratios = [step.multiplier.as_float64() / step.multiplier.count]
+    elif isinstance(step, AddTerms):
+        ratios = [item.format.scale / np.float64(step.scale) for item in step.inputs if item.format]
+    else:
+        return
+    if any(np.any((ratio > _LARGEST_MULTIPLIER) | (ratio < 1 / _LARGEST_MULTIPLIER)) for ratio in ratios):
+        raise RefusedError(step.node, "the scale of its output is beyond 2^30 of that of its sums")
+
+
+def _narrowed(step: Accumulate) -> tuple[int, int]:
+    """The integers that the sums of a step can become: every arithmetic keeps 0, and is less than 2 off elsewhere."""
+    reach, real, output = reach_of(step), step.multiplier.as_float64() / step.multiplier.count, step.output
+    largest = float(real.max())
+    low = output.zero_point if reach.low >= 0 else output.zero_point + math.floor(reach.low * largest) - 2
+    high = output.zero_point if reach.high <= 0 else output.zero_point + math.ceil(reach.high * largest) + 2
+    return max(output.low, min(low, output.high)), min(output.high, max(high, output.low))
+
+
 def _integers(array: NDArray[np.generic]) -> Integers:
-    return array if isinstance(array.dtype.type(0), np.integer) else array.astype(np.int32)
+    whole: Integers = array.astype(array.dtype if np.issubdtype(array.dtype, np.integer) else np.int32)  # int4 is none
+    return whole

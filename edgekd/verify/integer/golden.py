@@ -1,7 +1,8 @@
 """The golden vectors beside an exported file: inputs, the integers expected of them, and float activations.
 
-`<stem>.golden.npz` holds `pixels` int8 (n, c, h, w), `embedding` integers (n, d) and maybe `float/<tensor>` float arrays
-(n, ...), the float student's values of a quantized tensor of the graph. It is untrusted: read without pickles, bounded.
+`<stem>.golden.npz` holds `pixels` int8 (n, c, h, w), `embedding` integers (n, d) and maybe `float/<tensor>`, float
+arrays (n, ...): the float student's values of a quantized tensor of the graph. The file is untrusted: read without
+pickles, bounded.
 """
 
 from __future__ import annotations

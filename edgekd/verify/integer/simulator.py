@@ -1,4 +1,4 @@
-"""Runs an integer program on batches, exactly: BLAS in float32 or float64 where the bound of the sums proves it exact."""
+"""Runs an integer program on batches, exactly: BLAS in float32 or float64, where the bound of the sums proves it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Simulator:
                 tensors[step.output] = MOVING[step.kernel](inputs, step.settings)
                 continue
             inputs = [self._centred(step, at, item, tensors) for at, item in enumerate(step.inputs)]
-            sums = np.zeros(0)
+            sums: Sums = np.zeros(0)
             if isinstance(step, Accumulate):
                 sums, overflows[step.node] = self._sums(step, inputs)
             steps = self._steps(step, inputs, sums)
@@ -170,7 +170,7 @@ def _chunks(feeds: Mapping[str, Array]) -> Iterable[dict[str, Array]]:
 
 def _one_blas_thread() -> AbstractContextManager[object]:
     """Keep BLAS to one core: the cores work on different images."""
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # comes with scikit-learn
 
     limits: AbstractContextManager[object] = threadpool_limits(1)
     return limits

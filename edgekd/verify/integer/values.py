@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ _STORAGE = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32)
 
 
 class RefusedError(Exception):
-    """A node that the simulator does not compute; never leaves `edgekd.verify.integer`, verify makes a finding of it."""
+    """A node that the simulator does not compute, and why: verify makes a finding of it."""
 
     def __init__(self, node: str, reason: str) -> None:
         super().__init__(f"{node}: {reason}")
@@ -37,6 +38,12 @@ class Format:
     def dtype(self) -> np.dtype[np.integer]:
         """The narrowest NumPy type that holds low..high."""
         return storage(self.low, self.high)
+
+    def transposed(self, axes: Sequence[int]) -> Format:
+        """The same for a tensor whose axes are reordered."""
+        scale = self.scale.transpose(axes) if self.scale.ndim else self.scale
+        zero_point = self.zero_point.transpose(axes) if self.zero_point.ndim else self.zero_point
+        return replace(self, scale=scale, zero_point=zero_point)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +90,7 @@ class Multiplier:
         product = self.factors[0]
         for factor in self.factors[1:]:
             product = product * factor
-        return np.asarray(product / (self.output * self.count.astype(np.float32)), np.float32)
+        return np.asarray(product / (self.output * np.asarray(self.count, np.float32)), np.float32)
 
     def as_float64(self) -> NDArray[np.float64]:
         """The same in double precision, without the count."""
@@ -93,10 +100,9 @@ class Multiplier:
         return np.asarray(product / np.float64(self.output))
 
     def exponents(self) -> NDArray[np.int64] | None:
-        """k where every multiplier is 2^k, None where one is not; proven on the scales, not on their quotient."""
+        """Return k where every multiplier is 2^k, None where one is not; proven on the scales themselves."""
         mantissas, exponents = np.frexp(self.as_float64() / self.count)
-        parts = (*self.factors, self.output)
-        exact = all(np.all(np.frexp(part.astype(np.float64))[0] == 0.5) for part in parts)
+        exact = all(np.all(np.frexp(np.asarray(part))[0] == 0.5) for part in (*self.factors, self.output))
         counts = np.frexp(self.count.astype(np.float64))[0]
         if not exact or not np.all(counts == 0.5) or not np.all(mantissas == 0.5):
             return None

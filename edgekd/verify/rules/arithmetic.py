@@ -1,4 +1,4 @@
-"""Rules on integer arithmetic: whether it can be computed at all, the width of the sums, and whether it is bit-exact."""
+"""Rules on integer arithmetic: whether it can be computed, the width of the sums, and whether it is bit-exact."""
 
 from __future__ import annotations
 

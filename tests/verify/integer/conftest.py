@@ -51,7 +51,8 @@ class Onnx:
         scales = np.asarray(scale, np.float32)
         zeros = np.zeros(scales.shape, integers.dtype)
         names = [self.constant(part) for part in (integers, scales, zeros)]
-        return self.node("DequantizeLinear", names, **({"axis": axis} if scales.ndim else {}))
+        attributes: dict[str, Any] = {"axis": axis} if scales.ndim else {}
+        return self.node("DequantizeLinear", names, **attributes)
 
     def quantize(self, scale: float, zero: int = 0) -> Onnx:
         names = [self.current, *self._format(scale, zero)]

@@ -96,7 +96,7 @@ NETS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("zero", [0, -6])
 @pytest.mark.parametrize("name", sorted(NETS))
 def test_powers_of_two_leave_no_difference(
-    name: str, zero: int, net: Any, program_of: Any, run: Any, onnxruntime_of: Any
+    name: str, zero: int, *, net: Any, program_of: Any, run: Any, onnxruntime_of: Any
 ) -> None:
     made = NETS[name](net((1, 4, 9, 9), IN, zero))
     images = np.random.default_rng(5).integers(-128, 128, (6, 4, 9, 9)).astype(np.int8)

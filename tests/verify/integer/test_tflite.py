@@ -29,7 +29,7 @@ class TfLite:
         self.graph.inputs = np.array([self.current], np.int32)
 
     def tensor(
-        self, shape: tuple[int, ...], kind: int, scale: Any, zero: int = 0, data: Array | None = None, axis: int = 0
+        self, shape: tuple[int, ...], kind: int, scale: Any, zero: int = 0, *, data: Array | None = None, axis: int = 0
     ) -> int:
         item, form = schema.TensorT(), schema.QuantizationParametersT()
         form.scale = np.atleast_1d(np.array(scale, np.float32))
@@ -41,7 +41,7 @@ class TfLite:
 
     def constant(self, data: Array, scale: Any = 1.0, axis: int = 0) -> int:
         kind = schema.TensorType.INT8 if data.dtype == np.int8 else schema.TensorType.INT32
-        return self.tensor(data.shape, kind, scale, 0, data, axis)
+        return self.tensor(data.shape, kind, scale, data=data, axis=axis)
 
     def op(self, name: str, inputs: list[int], shape: tuple[int, ...], form: tuple[float, int], options: Any) -> None:
         code, version = getattr(schema.BuiltinOperator, name), 3 if "CONV" in name else 2

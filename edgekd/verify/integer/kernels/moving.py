@@ -68,7 +68,7 @@ def clamp(inputs: Sequence[Array], limits: Limits) -> Array:
 @moves("Reshape")
 def reshape(inputs: Sequence[Array], shape: tuple[int, ...]) -> Array:
     """Give each image another shape; `shape` is without the batch."""
-    return inputs[0].reshape(len(inputs[0]), *shape)
+    return np.reshape(inputs[0], (len(inputs[0]), *shape))
 
 
 @moves("Transpose")
@@ -95,4 +95,4 @@ def pad(inputs: Sequence[Array], padding: Padding) -> Array:
 def quantize_entry(inputs: Sequence[Array], entry: Entry) -> Array:
     """Make integers of float pixels, half to even: what the host does before the target sees them."""
     steps = np.rint(inputs[0].astype(np.float32) / np.float32(entry.scale)) + entry.zero_point
-    return np.clip(steps, entry.low, entry.high).astype(storage(entry.low, entry.high))
+    return np.asarray(np.clip(steps, entry.low, entry.high), storage(entry.low, entry.high))

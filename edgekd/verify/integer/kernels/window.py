@@ -36,8 +36,14 @@ class Window:
         return int(np.prod(self.kernel))
 
     def place(self, sizes: Sequence[int]) -> Placed:
-        """Return the padding and output size for an image of these sizes; `after` reaches the last window's end."""
+        """Return the padding and output size for an image of these sizes; `after` reaches the last window's end.
+
+        Raises:
+            ValueError: the windows do not fit the image.
+        """
         axes = [self._axis(axis, size) for axis, size in enumerate(sizes)]
+        if len(sizes) != len(self.kernel) or min(out for _, _, out in axes) < 1:
+            raise ValueError(f"windows of {self.kernel} on an image of {tuple(sizes)}")
         before, after, out = zip(*axes, strict=True)
         return Placed(before, after, out)
 

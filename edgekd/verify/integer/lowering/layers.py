@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -78,24 +80,30 @@ def fully_connected(node: Node, data: Operand, weight: Operand, bias: NDArray[np
 
 def matrix_product(builder: Builder, node: Node, first: Operand, second: Operand) -> Pending:
     """Return the pending sums of (.., m, k) x (.., k, n)."""
-    ranks = [
-        len(builder.shape(node, name)) if item.values is None else item.values.ndim
-        for item, name in zip((first, second), _operand_names(node), strict=True)
-    ]
-    for item, rank, other in ((first, *ranks), (second, *reversed(ranks))):
-        if item.values is None:
-            require_one_scale(node, item)
-        lowest = 2 if item is first and second.values is not None else 3
-        if item.values is None and (rank < lowest or rank < other):
-            raise RefusedError(node.name, "this product would mix the images of a batch")
-        if item.values is not None and (rank != 2 or item is first):
-            raise RefusedError(node.name, "only (.., m, k) x weights (k, n) is simulated")
+    _require_product(builder, node, first, second)
     assert first.format is not None
     assert second.format is not None
     factor = second.format.scale if second.values is None else _channels(node, second, 1, (1, -1))
     terms = second.values.shape[0] if second.values is not None else builder.shape(node, _operand_names(node)[0])[-1]
     factors = (first.format.scale, factor)
     return accumulate(node, "MatMul", (first, second), factors=factors, terms=terms, layer=True)
+
+
+def _require_product(builder: Builder, node: Node, first: Operand, second: Operand) -> None:
+    """Refuse a product that is not image by image.
+
+    Raises:
+        RefusedError: with what it is instead.
+    """
+    rank = len(builder.shape(node, _operand_names(node)[0]))
+    require_one_scale(node, first)
+    if first.values is not None or (second.values is not None and (second.values.ndim != 2 or rank < 2)):
+        raise RefusedError(node.name, "only (.., m, k) x weights (k, n) is simulated")
+    if second.values is not None:
+        return
+    require_one_scale(node, second)
+    if rank < 3 or len(builder.shape(node, _operand_names(node)[1])) != rank:
+        raise RefusedError(node.name, "this product would mix the images of a batch")
 
 
 def constant_weight(builder: Builder, node: Node, index: int) -> Operand:
@@ -143,12 +151,9 @@ def bias_on_grid(builder: Builder, node: Node, index: int, scale: NDArray[np.flo
 
 def transposed(weight: Operand) -> Operand:
     """Return weights (n, k) as (k, n), with their scales."""
-    from dataclasses import replace
-
     assert weight.values is not None
     assert weight.format is not None
-    scale, zero = (part.T if part.ndim else part for part in (weight.format.scale, weight.format.zero_point))
-    return replace(weight, values=weight.values.T, format=replace(weight.format, scale=scale, zero_point=zero))
+    return replace(weight, values=weight.values.T, format=weight.format.transposed((1, 0)))
 
 
 def window_of(node: Node, kernel: tuple[int, ...] | None = None) -> Window:

@@ -92,10 +92,7 @@ def _reshaped(node: Node, operand: Operand, shape: tuple[int, ...]) -> Operand:
 
 def _transposed(operand: Operand, axes: tuple[int, ...]) -> Operand:
     assert operand.values is not None
-    form = operand.format
-    if form is not None:
-        scale, zero = (part.transpose(axes) if part.ndim else part for part in (form.scale, form.zero_point))
-        form = replace(form, scale=scale, zero_point=zero)
+    form = operand.format.transposed(axes) if operand.format else None
     return replace(operand, values=operand.values.transpose(axes), format=form)
 
 

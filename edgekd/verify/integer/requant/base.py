@@ -34,9 +34,9 @@ Add = Callable[[Sequence[Term], np.float32], Sums]
 class Arithmetic:
     """How one kind of target rounds.
 
-    `requantize` makes steps of the output from sums, `average` from sums of averaged elements (and the output's zero point), `add` from terms of
-    different scales; all before zero point and range, and all may overwrite what they are given: fresh memory costs more
-    than the arithmetic. `half_even` = rounds once, ties to the even integer.
+    `requantize` makes steps of the output from sums, `average` from sums of averaged elements (and the zero point),
+    `add` from terms of different scales; all without zero point and range, and all may overwrite what they are given:
+    fresh memory costs more than the arithmetic. `half_even` = rounds once, ties to the even integer.
     """
 
     name: str
@@ -55,7 +55,7 @@ def divide_like_tflite(sums: Sums, multiplier: Multiplier, zero_point: int) -> S
     count = multiplier.count
     values = sums.astype(np.int64) + count * zero_point
     away = np.sign(values) * ((np.abs(values) + count // 2) // count)
-    return (away - zero_point).astype(np.float64)
+    return np.asarray(away - zero_point, np.float64)
 
 
 ARITHMETICS: dict[str, Arithmetic] = {}

@@ -37,7 +37,9 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 def multiply(sums: NDArray[np.int64], fixed: NDArray[np.int64], exponent: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return sums * fixed / 2^31 * 2^exponent, rounded twice; `sums` must fit 32 bits, and are overwritten."""
     left, right = np.maximum(exponent, 0), np.maximum(-exponent, 0)
-    high = np.left_shift(sums, left, out=sums) if left.any() else sums
+    high = sums
+    if left.any():
+        high <<= left
     high *= fixed
     high += 1 << 30
     high >>= 31
@@ -55,7 +57,7 @@ def requantize(sums: Sums, multiplier: Multiplier) -> Sums:
 
 
 def average(sums: Sums, multiplier: Multiplier, zero_point: int) -> Sums:
-    """Divide first where input and output have one scale (average pooling), else in one fixed-point multiplier (mean)."""
+    """Divide first where input and output have one scale (average pooling), else fold the count in (mean)."""
     values, real = _integers(sums), multiplier.as_float64()
     if np.all(real == 1):
         return divide_like_tflite(sums, multiplier, zero_point)

@@ -90,7 +90,7 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
     if spec is None:
         nothing = "accuracy not measured: the file names no images, give some with --data"
         return Measured((), (*simulated.findings, *golden.findings), (nothing, *golden.warnings), sqnr=golden.sqnr)
-    options.protocols()  # impossible ones are refused before the images are read
+    protocols = options.protocols()  # impossible ones are refused before the images are read
     images = load_images(facts, options, spec, notify)
     require_enough(images, protocols)
     rehearse(facts.graph.path, images.images)

@@ -32,7 +32,7 @@ from edgekd.profile_sections import (
 from edgekd.profile_toml import Tree, locate, profile_names, read_extended, write_toml
 from edgekd.schema import explain, nested_model
 
-__all__ = ["Cap", "Figure", "HardwareProfile", "Operator", "Region", "load_profile", "profile_names"]
+__all__ = ["Cap", "Figure", "HardwareProfile", "Operator", "Region", "Requant", "load_profile", "profile_names"]
 
 _UNSOURCED = {"name", "description", "vendor", "extends", "sources"}  # no values of the hardware
 

@@ -15,6 +15,7 @@ from edgekd.report.wording import (
     region_line,
     rule_sentence,
     sqnr_line,
+    versions_line,
     weights_by_width,
 )
 
@@ -60,6 +61,7 @@ def verification_page(entries: Entries) -> str:
         sqnr_line=sqnr_line,
         rule_sentence=rule_sentence,
         region_line=region_line,
+        versions_line=versions_line,
         weights_by_width=weights_by_width,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgekd.verify.report import Memory
+    from edgekd.verify.report import Environment, Memory
     from edgekd.verify.results import Certificate, Estimate, RegionRow, SqnrRow
 
 MOST_REASONS = 3
@@ -46,6 +46,13 @@ def weights_by_width(memory: Memory) -> str:
 def region_line(row: RegionRow) -> str:
     """How full a memory for weights or biases is."""
     return f"{row.region} ({row.role}): {row.used_bytes:,} of {row.bytes:,} B"
+
+
+def versions_line(environment: Environment) -> str:
+    """The versions that the report depends on, and what the CPU can do."""
+    names = [f"edgekd {environment.edgekd}", *(f"{name} {version}" for name, version in environment.versions.items())]
+    flags = "flags unknown" if environment.cpu_flags is None else " ".join(environment.cpu_flags) or "none of interest"
+    return f"{', '.join(names)}; CPU: {flags}"
 
 
 def certificate_line(certificate: Certificate) -> str:

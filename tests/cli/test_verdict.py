@@ -87,6 +87,7 @@ def test_lines_on_arithmetic_and_estimates(report: Report) -> None:
     assert "estimate: 1,000,000 cycles at the data sheet's peak rate (data sheet)" in lines
     assert "  live there: 64 (x, 8 x 8) + 32 (y, 32) = 96 B" in lines
     assert "warning: this CPU saturates" in lines
+    assert lines[-2] == "edgekd 1; CPU: flags unknown"
     assert lines[-1] == "verdict: fail (1 pass, 0 unknown, 1 fail)"
 
 

@@ -125,7 +125,7 @@ class Qcdq:
         return self._dequantize(scale)
 
     def _dequantize(self, scale: float) -> Qcdq:
-        self.scale = scale  # of what the next layer reads
+        self.scale = scale
         return self._step("DequantizeLinear", self._format(scale, np.int8(0)))
 
     def _format(self, scale: float | Sequence[float], zero: np.generic) -> list[str]:

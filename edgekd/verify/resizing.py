@@ -6,7 +6,7 @@ This is what shape inference would say after changing the input, without going b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from edgekd.verify.graph import Graph, Node, Value
@@ -69,13 +69,15 @@ def _global_pool(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
 
 def _pool(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
     source, kernel = shapes.get(node.input(0)), node.ints("kernel_shape")
-    return (*source[:2], *_windows(node, source[2:], kernel)) if source and kernel else None
+    windows = _windows(node, source[2:], kernel) if source and kernel else None
+    return (*source[:2], *windows) if source and windows else None
 
 
 def _conv(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
     weight = graph.value(node.input(3 if node.op == "QLinearConv" else 1)).shape
     source = shapes.get(node.input(0))
-    return (source[0], weight[0], *_windows(node, source[2:], weight[2:])) if source and weight else None
+    windows = _windows(node, source[2:], weight[2:]) if source and weight else None
+    return (source[0], weight[0], *windows) if source and weight and windows else None
 
 
 def _dense(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
@@ -84,18 +86,28 @@ def _dense(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
     return graph.value(node.outputs[0]).shape if same else None
 
 
-def _windows(node: Node, image: Iterable[int], kernel: Shape) -> Iterable[int]:
-    """Count the windows along each side: floor or ceil of (n + padding - window) / stride, plus 1."""
+def _windows(node: Node, image: Shape, kernel: Shape) -> Shape | None:
+    """Count the windows along each side: floor or ceil of (n + padding - window) / stride, plus 1.
+
+    None where the attributes are not of one rank, or move a window nowhere.
+    """
     rank = len(kernel)
     strides, dilations = node.ints("strides") or (1,) * rank, node.ints("dilations") or (1,) * rank
     pads, auto = node.ints("pads") or (0,) * (2 * rank), str(node.attributes.get("auto_pad", "NOTSET"))
-    for axis, size in enumerate(image):
-        if auto.startswith("SAME"):
-            yield math.ceil(size / strides[axis])
-            continue
-        slack = size + pads[axis] + pads[axis + rank] - dilations[axis] * (kernel[axis] - 1) - 1
-        rounded = math.ceil(slack / strides[axis]) if node.int("ceil_mode", 0) else slack // strides[axis]
-        yield rounded + 1 if slack >= 0 else 0
+    if not (len(image) == len(strides) == len(dilations) == rank == len(pads) / 2) or min(strides, default=1) < 1:
+        return None
+    if auto.startswith("SAME"):
+        return tuple(math.ceil(size / stride) for size, stride in zip(image, strides, strict=True))
+    padded = (size + low + high for size, low, high in zip(image, pads[:rank], pads[rank:], strict=True))
+    windows = (gap * (side - 1) + 1 for side, gap in zip(kernel, dilations, strict=True))
+    ceil = bool(node.int("ceil_mode", 0))
+    slacks = zip((whole - window for whole, window in zip(padded, windows, strict=True)), strides, strict=True)
+    return tuple(_steps(slack, stride, ceil=ceil) for slack, stride in slacks)
+
+
+def _steps(slack: int, stride: int, *, ceil: bool) -> int:
+    """How often a window fits that can move by `slack` pixels; 0 where it is larger than the image."""
+    return 0 if slack < 0 else (-(-slack // stride) if ceil else slack // stride) + 1
 
 
 _RULES: Mapping[str, Rule] = {

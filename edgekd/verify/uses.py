@@ -168,9 +168,15 @@ class Use:
             return None
         channels = 1 if self.op == "ConvTranspose" else 0
         zero_point = layer.weight_quantization.zero_point
-        offset = 0 if zero_point is None or zero_point.size > 1 else int(zero_point)
-        sums = np.abs(weights.astype(np.int64) - offset).sum(tuple(i for i in range(weights.ndim) if i != channels))
-        return int(sums.max())
+        offset = np.zeros(1, np.int64) if zero_point is None else zero_point.ravel()
+        if (
+            not np.issubdtype(offset.dtype, np.integer)
+            or channels >= weights.ndim
+            or offset.size not in {1, weights.shape[channels]}
+        ):
+            return None
+        each = np.moveaxis(weights.astype(np.int64), channels, 0).reshape(weights.shape[channels], -1)
+        return int(np.abs(each - offset.astype(np.int64)[:, None]).sum(1).max())
 
     @cached_property
     def batch(self) -> int | None:

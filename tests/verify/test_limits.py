@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,24 @@ def test_the_sum_of_absolute_weights_is_that_of_the_worst_channel(qcdq: type[Any
     assert found(facts, profile({"op": "Conv", "weight_abs_sum_max": worst}), "weight-sum")[0].status == "pass"
     (failed,) = found(facts, profile({"op": "Conv", "weight_abs_sum_max": worst - 1}), "weight-sum")
     assert (failed.status, failed.value) == ("fail", worst)
+
+
+@pytest.mark.parametrize(
+    ("zero_point", "expected"), [([3], "pass"), ([3, 3, 3, 3], "pass"), ([], "unknown"), ([1, 2], "unknown")]
+)
+def test_weights_are_summed_around_their_zero_point(
+    qcdq: type[Any], analyse: Analyse, zero_point: list[float], expected: str
+) -> None:
+    """Zero points are one a tensor or one a channel; for any other number the sum is not known."""
+    facts = analyse(qcdq().conv(4, zero_point=3))
+    layer, entry = facts.layers[0], profile({"op": "Conv", "weight_abs_sum_max": 10_000})
+    assert layer.weight_quantization is not None
+    quantization = replace(
+        layer.weight_quantization, zero_point=np.array(zero_point, None if 0.5 in zero_point else np.int8)
+    )
+    changed = replace(facts, layers=(replace(layer, weight_quantization=quantization),))
+    (finding,) = found(changed, entry, "weight-sum")
+    assert finding.status == expected
 
 
 def test_same_padding_is_spelled_out(qcdq: type[Any], analyse: Analyse) -> None:

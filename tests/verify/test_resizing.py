@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from edgekd.verify.facts import Facts
+from edgekd.verify.graph import Attribute
 from edgekd.verify.memory import memory_of
 from edgekd.verify.resizing import resized, square_side
 
@@ -67,3 +69,24 @@ def test_a_vector_has_no_side(qcdq: type[Any], analyse: Analyse) -> None:
     net.nodes = [node for node in net.nodes if node.op_type != "Flatten"]
     net.nodes[-3].input[0] = net.nodes[0].output[0]
     assert square_side(analyse(net).graph) is None
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"kernel_shape": (2,)},
+        {"kernel_shape": (2, 2), "strides": (2,)},
+        {"kernel_shape": (2, 2), "strides": (0, 1)},
+        {"kernel_shape": (2, 2), "pads": (1, 1)},
+        {"kernel_shape": (2, 2, 2)},
+        {},
+    ],
+)
+def test_attributes_that_contradict_the_image_are_not_resized(
+    qcdq: type[Any], analyse: Analyse, attributes: dict[str, Attribute]
+) -> None:
+    graph = analyse(qcdq().conv(4).op("MaxPool", kernel_shape=[2, 2])).graph
+    pool = next(node for node in graph.nodes if node.op == "MaxPool")
+    nodes = tuple(replace(node, attributes=attributes) if node is pool else node for node in graph.nodes)
+    assert resized(graph, 6) is not None
+    assert resized(replace(graph, nodes=nodes), 6) is None

@@ -9,6 +9,7 @@ import io
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,19 +21,24 @@ from edgekd import __version__, passes
 from edgekd.data import ImageSet, Splits, load_splits
 from edgekd.data.preprocess import INPUT_SCALE, to_int8
 from edgekd.distill import quantize
+from edgekd.distill.backbones import Backbone
+from edgekd.distill.backbones.size import require_fit
 from edgekd.distill.embed import embed, mean_embedding
+from edgekd.distill.golden import float_activations
 from edgekd.distill.stages import calibration_images, float_student_of, load_quantized
-from edgekd.errors import ModelError, RunError, StorageError
-from edgekd.files import sha256_bytes, write_bytes
-from edgekd.manifest import Manifest, Preprocessing, QuantScheme, TensorRef
+from edgekd.errors import ModelError, RunError
+from edgekd.files import sha256_bytes, write_together, writer_of
+from edgekd.manifest import GOLDEN_FLOAT, Manifest, Preprocessing, QuantScheme, TensorRef
 from edgekd.profile import load_profile
 from edgekd.renaming import rename_all
 from edgekd.run import Run, library_versions
+from edgekd.runtime import open_session
 
 OPSET = 17
 IR_VERSION = 10  # onnxruntime reads up to 13, other compilers less
 INPUT, OUTPUT = "pixels", "embedding"
 GOLDEN_IMAGES = 16
+GOLDEN_FLOAT_IMAGES = 2  # whole activations are large
 PARITY_IMAGES = 256
 MAX_LSB_FLOAT, MAX_SHARE_FLOAT = 1, 0.01
 PASSES = (
@@ -42,6 +48,7 @@ PASSES = (
     passes.rectify_integers,
     passes.sink_dequantize,
     passes.integer_output,
+    passes.own_zero_points,
 )
 LIBRARIES = ("torch", "brevitas", "onnx", "onnxruntime", "numpy")
 
@@ -66,9 +73,10 @@ class Parity:
 
 @dataclass(frozen=True)
 class Student:
-    """A quantized network, its scheme and its mean embedding (d,) of the training classes."""
+    """A quantized network, its scheme, its mean embedding (d,) of the training classes, and its float original."""
 
     network: nn.Module
+    reference: nn.Module
     scheme: QuantScheme
     base_mean: NDArray[np.float32]
 
@@ -91,8 +99,9 @@ def export_run(run: Run, path: Path, *, power_of_two: bool = False, dynamic_batc
 
     Raises:
         RunError: the run is not finished.
-        ModelError: onnxruntime's integers are not the Brevitas model's (more than 1 LSB, or more than 1 % of elements;
-            any difference at all where every scale is a power of two).
+        ModelError: with `power_of_two` the student would exceed the profile's cap; onnxruntime's integers are not the
+            Brevitas model's (more than 1 LSB, or more than 1 % of elements; any difference at all where every scale is
+            a power of two).
         StorageError: the files cannot be written.
     """
     if not run.manifest.complete:
@@ -105,11 +114,11 @@ def export_run(run: Run, path: Path, *, power_of_two: bool = False, dynamic_batc
     images = splits.test.images[_evenly(len(splits.test), PARITY_IMAGES)]
     parity = compare(student.network, model, images)
     require_parity(parity, student.scheme)
-    golden = _golden_vectors(student, passes.tensor_scale(model, OUTPUT), images[:GOLDEN_IMAGES])
+    golden = _golden_vectors(student, model, images[:GOLDEN_IMAGES])
     manifest = _manifest(run, student, splits.test, model, sha256_bytes(golden))
     passes.stamp(model, manifest.to_metadata(), __version__, IR_VERSION)
     content, golden_path = model.SerializeToString(), path.with_name(f"{path.stem}.golden.npz")
-    _write_both(path, content, golden_path, golden)
+    write_together({golden_path: writer_of(golden), path: writer_of(content)})
     return Exported(path, golden_path, parity, manifest, len(content))
 
 
@@ -160,14 +169,25 @@ def require_parity(parity: Parity, scheme: QuantScheme) -> None:
 
 def _student(run: Run, splits: Splits, *, power_of_two: bool) -> Student:
     network, scheme = load_quantized(run, splits.train.channels)
+    student = float_student_of(run, splits.train.channels)
+    folded = quantize.fold_batchnorm(student)
     if not power_of_two or scheme.scale == "power_of_two":
-        return Student(network, scheme, np.array(run.manifest.base_mean, dtype=np.float32))
+        return Student(network, folded, scheme, np.array(run.manifest.base_mean, dtype=np.float32))
     scheme = scheme.model_copy(update={"scale": "power_of_two", "method": "ptq"})
-    recipe = run.recipe
-    folded = quantize.fold_batchnorm(float_student_of(run, splits.train.channels))
-    images = calibration_images(splits, recipe.quantize.calibration_images, recipe.seed)
+    _require_fit(student, scheme, run.recipe.profile, splits.test)
+    images = calibration_images(splits, run.recipe.quantize.calibration_images, run.recipe.seed)
     network = quantize.quantize_backbone(folded, scheme, quantize.calibrate_backbone(folded, images, scheme)).eval()
-    return Student(network, scheme, mean_embedding(network, splits.train))
+    return Student(network, folded, scheme, mean_embedding(network, splits.train))
+
+
+def _require_fit(student: Backbone, scheme: QuantScheme, profile_name: str, images: ImageSet) -> None:
+    """Refuse power-of-two scales where what they add to a pooling does not fit the profile."""
+    profile = load_profile(profile_name)
+    added = quantize.added_parameters(student, scheme, images.height, images.width)
+    try:
+        require_fit(student, profile.params.max, profile.name, added)
+    except ModelError as error:
+        raise ModelError(f"--pot: {error}; `edgekd distill --pot` trains one that does") from error
 
 
 def _load_data(run: Run) -> Splits:
@@ -178,11 +198,19 @@ def _load_data(run: Run) -> Splits:
     return splits
 
 
-def _golden_vectors(student: Student, scale: float, images: NDArray[np.uint8]) -> bytes:
-    """Return an npz of the first inputs (n, c, h, w) and what the trained network makes of them (n, d), as integers."""
+def _golden_vectors(student: Student, model: onnx.ModelProto, images: NDArray[np.uint8]) -> bytes:
+    """Return an npz of the first inputs (n, c, h, w) and what the trained network makes of them (n, d), as integers.
+
+    And under `float/TENSOR` what the float student has where the file has that integer tensor, for the first images.
+    """
+    scale = passes.tensor_scale(model, OUTPUT)
     embedding = integer_embeddings(student.network, scale, images).astype(_embedding_dtype(student.scheme))
+    activations = float_activations(student.reference, images[:GOLDEN_FLOAT_IMAGES])
+    floats = zip(passes.integer_activations(model), activations, strict=True)
+    arrays: dict[str, Any] = {"pixels": to_int8(images), "embedding": embedding}
+    arrays |= {f"{GOLDEN_FLOAT}/{tensor}": values for tensor, values in floats}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, pixels=to_int8(images), embedding=embedding)
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -204,22 +232,8 @@ def _manifest(run: Run, student: Student, images: ImageSet, model: onnx.ModelPro
     )
 
 
-def _write_both(path: Path, content: bytes, golden_path: Path, golden: bytes) -> None:
-    """Write model and golden vectors; never the vectors of a model that is not there."""
-    write_bytes(golden_path, golden)
-    try:
-        write_bytes(path, content)
-    except StorageError:
-        golden_path.unlink(missing_ok=True)
-        raise
-
-
 def _run_onnx(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.integer]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(model.SerializeToString())
     pixels = to_int8(images)
     return np.concatenate([session.run(None, {INPUT: pixels[row : row + 1]})[0] for row in range(len(pixels))])
 

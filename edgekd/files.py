@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from edgekd.errors import StorageError
@@ -30,22 +31,27 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         StorageError: the disk is full, the folder is not writable or the path cannot exist.
     """
-    if path.is_dir():
-        raise StorageError(f"cannot write {path}: it is a folder")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_together({path: write})
+
+
+def write_together(writers: Mapping[Path, Callable[[Path], None]]) -> None:
+    """Write files that belong together: where one cannot be written, all stay as they were.
+
+    Raises:
+        StorageError: as `write_atomic`.
+    """
+    staged = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in writers}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
-        ) from error
+        for path, write in writers.items():
+            with _named(path):
+                _stage(path, staged[path], write)
+        for path, temporary in staged.items():
+            with _named(path):
+                temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # gone already, or its folder never was
-            temporary.unlink()
+        for temporary in staged.values():
+            with contextlib.suppress(OSError):  # gone already, or its folder never was
+                temporary.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -54,7 +60,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         StorageError: as `write_atomic`.
     """
-    write_atomic(path, lambda temporary: _write_all(temporary, data))
+    write_atomic(path, writer_of(data))
+
+
+def writer_of(data: bytes) -> Callable[[Path], None]:
+    """Return a function that writes `data` to a path."""
+    return lambda temporary: _write_all(temporary, data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -68,3 +79,22 @@ def write_text(path: Path, text: str) -> None:
 
 def _write_all(path: Path, data: bytes) -> None:
     path.write_bytes(data)
+
+
+def _stage(path: Path, temporary: Path, write: Callable[[Path], None]) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(temporary)
+    with temporary.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
+        ) from error

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgekd.errors import ModelError
 
 METADATA_KEY = "edgekd"
+GOLDEN_FLOAT = "float"  # golden.npz holds under float/TENSOR what the float student has for that integer tensor
 FORMAT: Final = 1
 
 

@@ -124,6 +124,30 @@ def integer_output(model: ModelProto) -> bool:
     return True
 
 
+def own_zero_points(model: ModelProto) -> bool:
+    """Give each stored tensor a zero point of its own.
+
+    Where a CPU's u8 x s8 products saturate, onnxruntime turns weights into uint8 layer by layer, each with its own zero
+    point (`session.x64quantprecision`), and cannot start where layers share one.
+    """
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    taken: set[str] = set()
+    changed = False
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in stored or len(node.input) < 3:
+            continue
+        zero_point = node.input[2]
+        if zero_point in taken:
+            copy = TensorProto()
+            copy.CopyFrom(stored[zero_point])
+            copy.name = node.input[2] = f"{node.input[0]}.zero_point"
+            graph.initializer.append(copy)
+            changed = True
+        taken.add(node.input[2])
+    return changed
+
+
 def drop_unused_constants(model: ModelProto) -> bool:
     """Remove initializers that no node reads."""
     graph = model.graph
@@ -139,6 +163,23 @@ def set_dynamic_batch(model: ModelProto, symbol: str = "batch") -> None:
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = symbol
     del model.graph.value_info[:]
+
+
+def integer_activations(model: ModelProto) -> list[str]:
+    """Return the tensors in which activations first become integers, behind a Relu that follows, in the graph's order.
+
+    The quantizers of the graph's input are left out.
+    """
+    graph = model.graph
+    relus = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
+    from_input = {graph.input[0].name}
+    names = []
+    for node in graph.node:
+        if node.input[0] in from_input and node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+            from_input.add(node.output[0])
+        elif node.op_type == "QuantizeLinear":
+            names.append(relus.get(node.output[0], node.output[0]))
+    return names
 
 
 def tensor_scale(model: ModelProto, name: str) -> float:

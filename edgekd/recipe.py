@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from edgekd.errors import RecipeError
 from edgekd.files import sha256_bytes
@@ -31,11 +31,20 @@ class Data(_Frozen):
     seed: int = Field(default=0, ge=0)
 
 
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the smallest comes first: [{bounds[1]:g}, {bounds[0]:g}]")
+    return bounds
+
+
+_Scale = Annotated[float, Field(gt=0)]
+
+
 class Augment(_Frozen):
     """Random changes of training images, drawn anew for each image; 0 or 1 switches one off."""
 
     pad_fraction: float = Field(default=0.1, ge=0, le=0.5)
-    scale_range: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
+    scale_range: Annotated[tuple[_Scale, _Scale], AfterValidator(_rising)] = (1.0, 1.0)
     flip: bool = False
     rotation_degrees: float = Field(default=0.0, ge=0, le=180)
     brightness: float = Field(default=0.2, ge=0, le=1)
@@ -65,9 +74,14 @@ class Schedule(_Frozen):
 
 
 class Teacher(Schedule):
-    """The network that teaches; with `weights` (a safetensors file) it is loaded instead of trained."""
+    """The network that teaches; with `weights` (a safetensors file) it is loaded instead of trained.
 
-    epochs: float = Field(default=8, ge=0, le=100_000)
+    The long warm-up leads a residual network sooner off the plateau that it begins on.
+    """
+
+    epochs: float = Field(default=7, ge=0, le=100_000)
+    lr: float = Field(default=2.5e-3, gt=0)
+    warmup_epochs: float = Field(default=2.5, ge=0)
     backbone: str = "resnet12:24"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     weights: Path | None = None
@@ -88,7 +102,7 @@ class Baseline(_Frozen):
 class Distill(Schedule):
     """`method` is a weighted sum of terms (`edgekd.distill.methods`); `options` are theirs, by name."""
 
-    epochs: float = Field(default=14, ge=0, le=100_000)
+    epochs: float = Field(default=8, ge=0, le=100_000)
     method: str = DEFAULT_METHOD
     options: dict[str, dict[str, float]] = Field(default_factory=dict)
 
@@ -102,7 +116,7 @@ class Meta(Schedule):
     enabled: bool = True
     epochs: float = Field(default=1, ge=0)
     batch_size: int = Field(default=4, ge=1)
-    batches_per_epoch: int = Field(default=50, ge=1)
+    batches_per_epoch: int = Field(default=25, ge=1)
     lr: float = Field(default=1e-4, gt=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
     way: int = Field(default=5, ge=2)
@@ -118,7 +132,7 @@ class Quantize(Schedule):
     """
 
     method: Literal["qat", "ptq"] = "qat"
-    epochs: float = Field(default=1, ge=0)
+    epochs: float = Field(default=0.5, ge=0)
     lr: float = Field(default=3e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
@@ -167,6 +181,11 @@ class Recipe(_Frozen):
     def sha256(self) -> str:
         """SHA-256 over the canonical JSON of every key."""
         return sha256_bytes(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
+
+
+def section_of(stage: str) -> str:
+    """Return the section of a recipe that holds a stage's schedule."""
+    return {"teach": "teacher", "scratch": "distill"}.get(stage, stage)
 
 
 def load_recipe(path: Path | None, assignments: Sequence[str] = ()) -> Recipe:

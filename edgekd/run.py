@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -98,9 +98,10 @@ class Run:
         except FileNotFoundError:
             raise RunError(f"{folder} is not a run folder (no manifest.json); `edgekd distill` makes one") from None
         except (OSError, UnicodeDecodeError, ValidationError) as error:
-            raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            raise RunError(f"{path} is damaged ({reason}); restore it, or move {folder} away and train anew") from error
         except RecipeError as error:
-            raise RunError(f"{folder} is damaged: {error}") from error
+            raise RunError(f"{folder} is damaged ({error}); restore it, or move it away and train anew") from error
         return cls(folder, recipe, manifest)
 
     def require_recipe(self, recipe: Recipe) -> None:
@@ -135,6 +136,16 @@ class Run:
         """Mark the run complete; `base_mean` is the deployed student's mean embedding of the training classes."""
         self._update(base_mean=base_mean, complete=True)
 
+    def lost_stages(self) -> list[str]:
+        """Return the finished stages whose file is missing or is not the one recorded."""
+        return [stage for stage, record in self.manifest.stages.items() if not self._holds(record)]
+
+    def forget_stages(self, stages: Iterable[str]) -> None:
+        """Take stages for unfinished again: what they were made from has changed."""
+        gone = set(stages)
+        kept = {stage: record for stage, record in self.manifest.stages.items() if stage not in gone}
+        self.manifest = self.manifest.model_copy(update={"stages": kept, "complete": False})
+
     def stage_file(self, stage: str) -> Path:
         """Return the weights of a finished stage.
 
@@ -145,11 +156,15 @@ class Run:
         if record is None:
             raise RunError(f"{self.folder} has no finished stage '{stage}'; to go on: {self.resume_command}")
         path = self.folder / record.file
-        if not path.is_file() or sha256_file(path) != record.sha256:
+        if not self._holds(record):
             raise RunError(
-                f"{path} is missing or not the file that stage '{stage}' wrote; delete {self.folder} and train again"
+                f"{path} is missing or not the file that stage '{stage}' wrote; to make it again: {self.resume_command}"
             )
         return path
+
+    def _holds(self, record: StageRecord) -> bool:
+        path = self.folder / record.file
+        return path.is_file() and sha256_file(path) == record.sha256
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl.

@@ -36,6 +36,7 @@ _LEVELS: dict[str, str] = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+_WITHOUT_INTEGER_KERNELS: dict[Optimization, Optimization] = {"extended": "basic", "all": "basic"}
 _PREPARE: dict[str, Callable[[Pixels], NDArray[Any]]] = {"tensor(int8)": to_int8, "tensor(float)": to_float}
 _INTEGERS = ("tensor(int8)", "tensor(uint8)")
 # Images to one run where the graph leaves the batch open: enough to hide the call, few enough to stay in the cache.
@@ -69,7 +70,7 @@ class Embedder:
             raise UsageError(f"threads must be 0 (all cores) or more, not {threads}")
         self.path = Path(path)
         self.threads = threads or os.cpu_count() or 1
-        self._session = _open_session(self.path, optimization)
+        self._session = open_session(self.path, optimization)
         self.manifest = Manifest.from_metadata(self._session.get_modelmeta().custom_metadata_map)
         self._input = _sole("input", self._session.get_inputs())
         self._output = _sole("output", self._session.get_outputs())
@@ -182,21 +183,41 @@ def _mean_head(name: str) -> Head:
     return head
 
 
-def _open_session(path: Path, optimization: Optimization) -> onnxruntime.InferenceSession:
+def open_session(model: Path | bytes, optimization: Optimization = "all") -> onnxruntime.InferenceSession:
+    """Return a session of one thread in which sums of u8 x s8 products do not saturate, whatever the CPU.
+
+    CPUs without VNNI add such products in pairs, in 16 bits. `session.x64quantprecision` then makes the weights
+    unsigned, which is exact; a file that onnxruntime cannot change so is run without integer kernels there.
+    Source: https://github.com/microsoft/onnxruntime/issues/14642.
+
+    Raises:
+        ModelError: onnxruntime cannot read the model.
+        UsageError: an unknown optimization level.
+    """
     import onnxruntime
 
     if optimization not in _LEVELS:
         raise UsageError(unknown("optimization level", optimization, _LEVELS))
-    if not path.is_file():
-        raise ModelError(f"there is no model file {path}")
+    if isinstance(model, Path) and not model.is_file():
+        raise ModelError(f"there is no model file {model}")
+    source = str(model) if isinstance(model, Path) else model
+    for level in dict.fromkeys((optimization, _WITHOUT_INTEGER_KERNELS.get(optimization, optimization))):
+        try:
+            return onnxruntime.InferenceSession(source, _session_options(level), providers=["CPUExecutionProvider"])
+        except _onnxruntime_errors() as error:
+            failure = error
+    raise ModelError(f"onnxruntime cannot read {model if isinstance(model, Path) else 'the model'}: {failure}")
+
+
+def _session_options(optimization: Optimization) -> onnxruntime.SessionOptions:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimization])
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the cores work on different images
-    options.log_severity_level = 3  # errors reach the user as ModelError
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _onnxruntime_errors() as error:
-        raise ModelError(f"onnxruntime cannot read {path}: {error}") from error
+    options.log_severity_level = 4  # errors reach the user as ModelError
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
 
 
 def _onnxruntime_errors() -> tuple[type[Exception], ...]:

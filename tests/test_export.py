@@ -12,18 +12,21 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from edgekd import export, passes
 from edgekd.data import ImageSet, load_split
 from edgekd.data.preprocess import to_int8
 from edgekd.distill import quantize
 from edgekd.distill.backbones import build_backbone, deployed_parameters
+from edgekd.distill.embed import embed as embed_float
 from edgekd.distill.pipeline import run_distillation
 from edgekd.distill.session import Silent, Stopped, open_session
+from edgekd.distill.stages import float_student_of
 from edgekd.errors import ModelError, RunError, StorageError
 from edgekd.files import sha256_file
 from edgekd.manifest import METADATA_KEY, DataRef, Manifest, QuantScheme
-from edgekd.profile import load_profile
+from edgekd.profile import HardwareProfile, load_profile
 from edgekd.recipe import load_recipe
 from edgekd.run import Run
 from edgekd.verify.costs import costs_of
@@ -58,8 +61,8 @@ def session(
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.log_severity_level = 3
-    if int8_allowed:
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    # The first is exact on CPUs without VNNI too; onnxruntime 1.31 cannot do both.
+    options.add_session_config_entry(f"session.{'qdqisint8allowed' if int8_allowed else 'x64quantprecision'}", "1")
     if optimized:
         options.optimized_model_filepath = str(optimized)
     model = str(path) if isinstance(path, Path) else path
@@ -139,6 +142,29 @@ def test_the_manifest_is_complete(exported: export.Exported, finished: Run) -> N
     assert {"torch", "brevitas", "onnx", "python"} <= manifest.versions.keys()
 
 
+def test_golden_vectors_hold_the_float_student_beside_each_integer_tensor(
+    exported: export.Exported, finished: Run
+) -> None:
+    model = onnx.load(exported.path)
+    tensors = ["quantizelinear2.out", "quantizelinear3.out", "quantizelinear4.out", "quantizelinear5.out"]
+    with np.load(exported.golden, allow_pickle=False) as golden:
+        floats = {name.partition("/")[2]: golden[name] for name in golden.files if name.startswith("float/")}
+        pixels = golden["pixels"][: export.GOLDEN_FLOAT_IMAGES]
+    assert list(floats) == [*tensors, "quantizelinear6.out"]
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.UINT8, None) for name in floats)
+    integers = session(model.SerializeToString(), level="ORT_DISABLE_ALL").run(list(floats), {"pixels": pixels[:1]})
+    for name, found in zip(floats, integers, strict=True):
+        real = found.astype(np.float64) * passes.tensor_scale(model, name)
+        noise = np.square(real - floats[name][:1]).mean()
+        assert np.square(floats[name][:1].astype(np.float64)).mean() > 30 * noise  # 15 dB: the same activation
+    student = float_student_of(finished, 3)
+    assert np.allclose(
+        floats["quantizelinear6.out"][:, :, 0, 0],
+        embed_float(student, np.moveaxis(pixels, 1, -1).astype(np.int16) + 128),
+        atol=1e-2,
+    )
+
+
 @pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"])
 def test_golden_vectors_come_out_again(exported: export.Exported, level: str) -> None:
     with np.load(exported.golden, allow_pickle=False) as golden:
@@ -197,6 +223,18 @@ def test_a_float_run_exports_powers_of_two_on_demand(finished: Run, tmp_path: Pa
     assert done.manifest.base_mean != finished.manifest.base_mean
     exponents = np.log2(scales(onnx.load(done.path)))
     assert np.array_equal(exponents, np.rint(exponents))
+
+
+def test_power_of_two_scales_that_add_too_much_are_refused(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tight = HardwareProfile.model_validate({"name": "tight", "params": {"max": 1_984}})  # conv4-8 has 1,976
+    monkeypatch.setattr(export, "load_profile", lambda _: tight)
+    monkeypatch.setattr(quantize, "added_parameters", lambda *_: 9)
+    message = r"--pot: conv4-8 has 1,976 .* adds 9; tight holds 1,984: 1 too many; .*`edgekd distill --pot`"
+    with pytest.raises(ModelError, match=message):
+        export.export_run(finished, tmp_path / "pot.onnx", power_of_two=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_batch_is_as_good_as_single_images(finished: Run, tmp_path: Path, pixels: NDArray[np.int8]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import StorageError
-from edgekd.files import sha256_bytes, sha256_file, write_atomic, write_bytes, write_text
+from edgekd.files import sha256_bytes, sha256_file, write_atomic, write_bytes, write_text, write_together, writer_of
 
 
 def test_folders_are_made_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -38,6 +38,19 @@ def test_a_write_that_fails_half_way_keeps_the_old_file(tmp_path: Path, number: 
         write_atomic(path, half)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_that_belong_together_change_together(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    write_together({first: writer_of(b"1"), second: writer_of(b"2")})
+
+    def fails(_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageError, match="second: No space left"):
+        write_together({first: writer_of(b"new"), second: fails})
+    assert (first.read_bytes(), second.read_bytes()) == (b"1", b"2")
+    assert sorted(tmp_path.iterdir()) == [first, second]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from edgekd.files import sha256_file
 from edgekd.manifest import Manifest
 from edgekd.profile import load_profile
+from edgekd.runtime import open_session
 from edgekd.verify import verify
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -19,7 +19,7 @@ RELEASED = sorted(path.parent for path in MODELS.glob("*/model.onnx"))
 
 
 def manifest_of(folder: Path) -> Manifest:
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = open_session(folder / "model.onnx")
     manifest = Manifest.from_metadata(session.get_modelmeta().custom_metadata_map)
     assert manifest is not None
     return manifest
@@ -42,7 +42,7 @@ def test_a_report_is_about_the_file_beside_it(folder: Path) -> None:
 @pytest.mark.parametrize("folder", RELEASED, ids=lambda folder: folder.name)
 def test_golden_vectors_are_those_of_the_manifest_and_within_one_step(folder: Path) -> None:
     assert sha256_file(folder / "model.golden.npz") == manifest_of(folder).golden_sha256
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = open_session(folder / "model.onnx")
     with np.load(folder / "model.golden.npz", allow_pickle=False) as golden:
         found = np.concatenate([session.run(None, {"pixels": row[None]})[0] for row in golden["pixels"]])
         difference = np.abs(found.astype(int) - golden["embedding"].astype(int))

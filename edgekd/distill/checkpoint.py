@@ -57,9 +57,19 @@ def load_snapshot(path: Path) -> Snapshot:
     except FileNotFoundError:
         raise RunError(f"no weights at {path}") from None
     except (OSError, SafetensorError, ValueError) as error:
-        raise RunError(
-            f"{path} is truncated or not a safetensors file ({error}); delete it to start this stage again"
-        ) from error
+        raise RunError(f"{path} is truncated or not a safetensors file ({error})") from error
+
+
+def load_network(path: Path, network: torch.nn.Module) -> None:
+    """Load the weights that a stage wrote into `network`.
+
+    Raises:
+        RunError: the file is damaged or holds another architecture.
+    """
+    tensors = load_snapshot(path).part("network")
+    if not tensors:
+        raise RunError(f"{path} holds no network weights; a file that `edgekd distill` wrote is expected")
+    load_weights(network, tensors, path)
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,12 @@ from edgekd.data import Splits
 from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.backbones.size import deployed_bytes, deployed_parameters
 from edgekd.distill.batches import TrainingImages, shuffled_rows
-from edgekd.distill.checkpoint import Snapshot, load_snapshot, load_weights, save_snapshot
+from edgekd.distill.checkpoint import Snapshot, load_network, save_snapshot
 from edgekd.distill.embed import measure, validation_score
 from edgekd.distill.engine import Batch, Stage, clear_checkpoint
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.session import Session
 from edgekd.distill.tasks import Classifier
-from edgekd.errors import RunError
 from edgekd.manifest import QuantScheme, StageResult
 from edgekd.recipe import Schedule
 from edgekd.run import Run
@@ -56,18 +54,6 @@ def load_classifier(context: Context, stage: str, spec: str) -> Classifier:
     classifier = context.classifier(spec, stage)
     load_network(context.run.stage_file(stage), classifier)
     return classifier
-
-
-def load_network(path: Path, network: nn.Module) -> None:
-    """Load the weights that a stage wrote into `network`.
-
-    Raises:
-        RunError: the file is damaged or holds another architecture.
-    """
-    tensors = load_snapshot(path).part("network")
-    if not tensors:
-        raise RunError(f"{path} holds no network weights; a file that `edgekd distill` wrote is expected")
-    load_weights(network, tensors, path)
 
 
 def supervised(context: Context, stage: str, schedule: Schedule) -> tuple[TrainingImages, Callable[[int], Tensor], int]:

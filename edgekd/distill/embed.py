@@ -12,15 +12,24 @@ from torch import nn
 from edgekd import fewshot
 from edgekd.data import ImageSet
 from edgekd.distill.augment import normalize
+from edgekd.errors import EdgekdError
 from edgekd.manifest import AccuracyRow
 from edgekd.recipe import Test, Validation
 
 BATCH = 128
 
 
+class DivergedError(EdgekdError):
+    """A network that gives no finite embeddings."""
+
+
 @torch.no_grad()
 def embed(backbone: nn.Module, images: NDArray[np.uint8], *, bf16: bool = False) -> NDArray[np.float32]:
-    """Map uint8 images (n, height, width, channels) to embeddings (n, d), in evaluation mode, fp32 unless `bf16`."""
+    """Map uint8 images (n, height, width, channels) to embeddings (n, d), in evaluation mode, fp32 unless `bf16`.
+
+    Raises:
+        DivergedError: an embedding is not finite.
+    """
     device = next(backbone.parameters()).device
     backbone.eval()
     parts = []
@@ -28,7 +37,10 @@ def embed(backbone: nn.Module, images: NDArray[np.uint8], *, bf16: bool = False)
         batch = normalize(torch.tensor(images[start : start + BATCH]).to(device))
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             parts.append(backbone(batch).float().cpu())
-    return torch.cat(parts).numpy()
+    embeddings = torch.cat(parts)
+    if bad := int((~embeddings.isfinite().all(dim=1)).sum()):
+        raise DivergedError(f"{bad} of {len(embeddings)} embeddings are not finite numbers")
+    return embeddings.numpy()
 
 
 def validation_score(backbone: nn.Module, images: ImageSet, validation: Validation, *, bf16: bool) -> float:

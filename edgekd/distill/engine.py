@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.distill.checkpoint import Snapshot, load_snapshot, load_weights, save_snapshot
+from edgekd.distill.embed import DivergedError
 from edgekd.distill.optimizer import (
     build_optimizer,
     learning_rate,
@@ -22,7 +23,7 @@ from edgekd.distill.optimizer import (
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.session import Session, Stopped
 from edgekd.errors import EdgekdError, RunError
-from edgekd.recipe import Schedule
+from edgekd.recipe import Schedule, section_of
 from edgekd.run import Run
 
 CHECKPOINT_EVERY_S = 60.0
@@ -32,7 +33,7 @@ Loss = tuple[Tensor, dict[str, Tensor]]
 
 
 class TrainingError(EdgekdError):
-    """Training cannot go on: the loss is not a number."""
+    """Training cannot go on: the loss or the embeddings are not numbers."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class _Loop:
         self.progress = _Progress()
         self.checkpoint = run.folder / f"checkpoint-{stage.name}" / "state.safetensors"
         self.optimizer = self._restore()
+        self.first_step = self.progress.step
         self.saved_at = self.window_at = time.monotonic()
         self.window_images = 0
         self.validation_s = 0.0
@@ -101,7 +103,10 @@ class _Loop:
         """
         if not self.checkpoint.exists():
             return build_optimizer(self.stage.task, self.stage.schedule)
-        snapshot = load_snapshot(self.checkpoint)
+        try:
+            snapshot = load_snapshot(self.checkpoint)
+        except RunError as error:
+            raise RunError(f"{error}; delete it to start this stage again") from error
         if snapshot.values.get("recipe") != self.run.recipe.sha256:
             raise RunError(f"{self.checkpoint} belongs to another recipe; delete it to start this stage again")
         load_weights(self.stage.task, snapshot.part("task"), self.checkpoint)
@@ -150,12 +155,19 @@ class _Loop:
         if self.stage.validate is None:
             return None
         began = time.monotonic()
-        score = self.session.share(self.stage.validate() if self.session.is_main else 0.0)
+        score = self.session.share(self._score() if self.session.is_main else 0.0)
         self.validation_s = time.monotonic() - began
         if score > self.progress.best_score:
             self.progress.best_score = score
             self.progress.best = {name: value.detach().clone() for name, value in self.stage.task.state_dict().items()}
         return score
+
+    def _score(self) -> float:
+        assert self.stage.validate
+        try:
+            return self.stage.validate()
+        except DivergedError as error:
+            raise _diverged(self, str(error)) from error
 
 
 def fit(stage: Stage, run: Run, session: Session) -> float:
@@ -218,10 +230,7 @@ def _step(loop: _Loop, model: Callable[..., Loss], optimizer: torch.optim.Optimi
     _training_mode(stage.task, freeze_batchnorm=stage.schedule.freeze_batchnorm)
     loss, terms = model(**stage.batch(progress.step))
     if not torch.isfinite(loss.detach()):
-        raise TrainingError(
-            f"the loss of stage '{stage.name}' is {float(loss.detach())} at step {progress.step + 1}; "
-            f"the last good checkpoint is kept; try a lower {stage.name}.lr"
-        )
+        raise _diverged(loop, f"the loss is {float(loss.detach())}")
     optimizer.zero_grad(set_to_none=True)
     loop.session.accelerator.backward(loss)
     if stage.schedule.clip_norm:
@@ -232,6 +241,14 @@ def _step(loop: _Loop, model: Callable[..., Loss], optimizer: torch.optim.Optimi
     loop.window_images += stage.images_per_step
     if loop.session.is_main:
         loop.session.reporter.step(stage.images_per_step)
+
+
+def _diverged(loop: _Loop, what: str) -> TrainingError:
+    name, schedule = loop.stage.name, loop.stage.schedule
+    return TrainingError(
+        f"stage '{name}' diverged after step {loop.progress.step}: {what}; the last good checkpoint is kept; "
+        f"try a lower learning rate than {schedule.lr:g}: --set {section_of(name)}.lr={schedule.lr / 3:.1g}"
+    )
 
 
 def _training_mode(task: nn.Module, *, freeze_batchnorm: bool) -> None:
@@ -247,5 +264,7 @@ def _stop_if_due(loop: _Loop, margin_s: float) -> None:
     if loop.session.share(float(bool(reason))):
         loop.save()
         place = f"in stage '{loop.stage.name}' at step {loop.progress.step} of {loop.stage.total_steps}"
+        if loop.progress.step == loop.first_step:
+            place += ", where it began: give it more time"
         by_signal = bool(loop.session.deadline.signalled)
         raise Stopped(f"{reason or 'the main process stopped'} {place}", by_signal=by_signal)

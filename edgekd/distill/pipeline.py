@@ -9,10 +9,10 @@ from pathlib import Path
 from edgekd.data import Splits, load_splits
 from edgekd.distill.context import Context
 from edgekd.distill.embed import mean_embedding
-from edgekd.distill.resolve import require_trainable, resolve
+from edgekd.distill.resolve import require_teacher_weights, require_trainable, resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session
-from edgekd.distill.stages import STAGES, load_quantized
+from edgekd.distill.stages import STAGES, fed_by, load_quantized
 from edgekd.manifest import DataRef
 from edgekd.profile import load_profile
 from edgekd.recipe import Recipe
@@ -36,11 +36,25 @@ def run_distillation(recipe: Recipe, folder: Path | None, session: Session, *, s
     session.reporter.note(f"run folder {run.folder}")
     with run.locked() if session.is_main else nullcontext(), session.deadline.catching_signals():
         context = Context(run, session, splits, resolve_scheme(profile, recipe.quantize))
-        for name in stage_names(recipe):
-            if name not in run.manifest.stages:
-                STAGES[name](context)
+        _train(context)
         _finish(context)
     return run
+
+
+def _train(context: Context) -> None:
+    """Run every stage that is not done, or whose file is lost; what rests on a changed file is made anew."""
+    run, session = context.run, context.session
+    lost = run.lost_stages()
+    session.accelerator.wait_for_everyone()  # every process has looked before one writes
+    for name in stage_names(run.recipe):
+        before = run.manifest.stages.get(name)
+        if before and name not in lost:
+            continue
+        if before:
+            session.reporter.note(f"{run.folder / before.file} is missing or damaged: stage '{name}' runs again")
+        STAGES[name](context)
+        if before and run.manifest.stages[name].sha256 != before.sha256:
+            run.forget_stages(fed_by(name))
 
 
 def load_data(recipe: Recipe, session: Session, *, skip_bad: bool) -> Splits:
@@ -67,11 +81,13 @@ def open_run(recipe: Recipe, folder: Path | None, splits: Splits, session: Sessi
     """Open the run folder of this recipe, or start it.
 
     Raises:
-        RunError: the folder belongs to another recipe or other images.
+        RunError: the folder belongs to another recipe or other images; the recipe's teacher weights cannot be used.
+        DataError: they are of a teacher of other classes.
     """
     folder = folder or RUNS_FOLDER / default_name(recipe)
     with _main_first(session):
         if not (folder / "manifest.json").exists():
+            require_teacher_weights(recipe, splits)
             test = splits.test
             data = DataRef(
                 spec=recipe.data.spec,

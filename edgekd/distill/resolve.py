@@ -9,14 +9,18 @@ from edgekd.data import ImageSet, Splits
 from edgekd.distill.backbones import Backbone, build_backbone, require_input
 from edgekd.distill.backbones.size import require_fit, widest_student
 from edgekd.distill.batches import episode_rows
+from edgekd.distill.checkpoint import load_network, load_snapshot
 from edgekd.distill.methods import Dims, build_method
 from edgekd.distill.quantize import added_parameters, require_quantizable
 from edgekd.distill.scheme import resolve_scheme
-from edgekd.errors import DataError, ProfileError
+from edgekd.distill.tasks import Classifier
+from edgekd.errors import DataError, ProfileError, RunError
 from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
 from edgekd.recipe import Recipe
+
+PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
 
 def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
@@ -36,7 +40,8 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
         for backbone in (student, build_backbone(recipe.teacher.backbone, images.channels)):
             require_input(backbone, images.height, images.width, images.channels)
         require_quantizable(student, spec)
-        require_fit(student, _cap(profile, student, scheme, images), profile.name)
+        added = added_parameters(student, scheme, images.height, images.width)
+        require_fit(student, profile.params.max, profile.name, added)
     return recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
 
 
@@ -81,6 +86,29 @@ def require_trainable(recipe: Recipe, splits: Splits) -> None:
     _require_episodes(splits.test, test.way, test.shots, test.query, "test")
 
 
+def require_teacher_weights(recipe: Recipe, splits: Splits) -> None:
+    """Refuse teacher weights that cannot be loaded, where the recipe names some.
+
+    Raises:
+        RunError: the file is missing, is not one that `edgekd distill` wrote, or holds another architecture.
+        DataError: the teacher was trained on another number of classes.
+    """
+    path, images = recipe.teacher.weights, splits.train
+    if path is None:
+        return
+    if path.suffix in PICKLES:
+        raise RunError(f"{path} may be a pickle, which is never loaded; give a teacher.safetensors of another run")
+    head = load_snapshot(path).tensors.get("network/head.weight")
+    if head is not None and len(head) != images.n_classes:
+        raise DataError(
+            f"the teacher in {path} knows {len(head)} classes, {images.name} has {images.n_classes}: "
+            "train one on this set by leaving out --teacher-weights"
+        )
+    with torch.random.fork_rng():
+        backbone = build_backbone(recipe.teacher.backbone, images.channels)
+        load_network(path, Classifier(backbone, backbone.embedding_dim, images.n_classes))
+
+
 def _require_batches(recipe: Recipe, n: int) -> None:
     for stage in ("teacher", "distill", "quantize"):
         batch_size = getattr(recipe, stage).batch_size
@@ -92,11 +120,18 @@ def _require_batches(recipe: Recipe, n: int) -> None:
 
 
 def _require_episodes(images: ImageSet, way: int, shots: tuple[int, ...], query: int, section: str) -> None:
-    needed, least = query + max(shots), int(np.bincount(images.labels).min())
-    if way < 2 or images.n_classes < way or least < needed:
-        raise DataError(
-            f"{max(way, 2)}-way {max(shots)}-shot with {query} queries needs {max(way, 2)} {section} classes "
-            f"of {needed} images; {images.name} has {images.n_classes} classes, the smallest with {least} images; "
-            f"lower {section}.way, {section}.shots or {section}.query, "
-            f"for example --set {section}.query={max(1, least - max(shots))}"
-        )
+    shot, least = max(shots), int(np.bincount(images.labels).min())
+    needed = query + shot
+    if way >= 2 and images.n_classes >= way and least >= needed:
+        return
+    if images.n_classes < way:
+        change = f"way={images.n_classes}"
+    elif least > shot:
+        change = f"query={least - shot}"
+    else:
+        change = f"shots=[{', '.join(str(k) for k in shots if k < least) or 1}]"
+    raise DataError(
+        f"{max(way, 2)}-way {shot}-shot with {query} queries needs {max(way, 2)} {section} classes of {needed} images; "
+        f"{images.name} has {images.n_classes} classes, the smallest with {least} images; "
+        f"lower {section}.way, {section}.shots or {section}.query, for example --set {section}.{change}"
+    )

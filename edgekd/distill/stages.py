@@ -17,8 +17,8 @@ from edgekd.distill import quantize
 from edgekd.distill.augment import normalize
 from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.batches import TrainingImages, episode_rows
-from edgekd.distill.checkpoint import load_snapshot, load_weights
-from edgekd.distill.context import Context, finish_stage, load_classifier, load_network, supervised, validated_stage
+from edgekd.distill.checkpoint import load_network, load_snapshot, load_weights
+from edgekd.distill.context import Context, finish_stage, load_classifier, supervised, validated_stage
 from edgekd.distill.engine import Batch, Stage, fit
 from edgekd.distill.methods import Dims, Outputs, build_method
 from edgekd.distill.seeding import derive_seed
@@ -185,6 +185,15 @@ STAGES: dict[str, Callable[[Context], None]] = {
     "student": keep_distilled,
     "quantize": quantize_student,
 }
+
+# Which stages read the file that a stage writes.
+FEEDS = {"teach": ("distill",), "distill": ("meta", "student"), "meta": ("quantize",), "student": ("quantize",)}
+
+
+def fed_by(stage: str) -> set[str]:
+    """Return every stage whose result rests on that of `stage`."""
+    direct = FEEDS.get(stage, ())
+    return {*direct, *(later for name in direct for later in fed_by(name))}
 
 
 def _guided_stage(context: Context, quantized: nn.Module, guide: nn.Module) -> Stage:

@@ -58,9 +58,9 @@ class SqnrRow(Row):
 
 
 class Estimate(Row):
-    """A computed cost, never a measurement of this file: `kind` tells whether its rate is a data sheet's peak or measured.
+    """A computed cost, never a measurement of this file.
 
-    `low` and `high` are equal where the source gives one figure.
+    `kind` tells whether its rate is a data sheet's peak or measured; `low` and `high` are equal where there is one.
     """
 
     quantity: Literal["cycles", "ms", "mj"]

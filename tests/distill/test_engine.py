@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekd.distill.embed import DivergedError
 from edgekd.distill.engine import Batch, Stage, TrainingError, clear_checkpoint, fit
 from edgekd.distill.seeding import generator
 from edgekd.distill.session import Session, Silent, Stopped, open_session
@@ -131,8 +133,23 @@ def test_nan_stops_with_the_step_and_keeps_the_checkpoint(tmp_path: Path) -> Non
         batch = dict(stage.batch(step))
         return batch | {"y": batch["y"] * float("nan")} if step == 3 else batch
 
-    with pytest.raises(TrainingError, match="stage 'toy' is nan at step 4"):
+    with pytest.raises(TrainingError, match=r"'toy' diverged after step 3: the loss is nan.*--set toy\.lr=0\.003"):
         fit(make_stage(task, poisoned), run, make_session())
+
+
+def test_embeddings_that_are_not_finite_stop_the_stage(tmp_path: Path) -> None:
+    def validate() -> float:
+        raise DivergedError("3 of 4 embeddings are not finite numbers")
+
+    stage = dataclasses.replace(make_stage(new_task()), name="teach", validate=validate)
+    with pytest.raises(TrainingError, match=r"stage 'teach' diverged after step 5: 3 of 4 .*--set teacher\.lr="):
+        fit(stage, make_run(tmp_path / "run"), make_session())
+
+
+def test_a_budget_without_a_step_says_so(tmp_path: Path) -> None:
+    session = open_session("fp32", 0, 1e-6, cpu=True)
+    with pytest.raises(Stopped, match=r"at step 0 of 20, where it began: give it more time"):
+        fit(make_stage(new_task()), make_run(tmp_path / "run"), session)
 
 
 def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
@@ -140,7 +157,7 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
     fit(make_stage(task), run, make_session())
     path = run.folder / "checkpoint-toy" / "state.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RunError, match=r"checkpoint-toy/state.safetensors is truncated"):
+    with pytest.raises(RunError, match=r"checkpoint-toy/state.safetensors is truncated.*delete it"):
         fit(make_stage(new_task()), run, make_session())
 
 

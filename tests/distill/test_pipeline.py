@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from edgekd.data import ImageSet, Splits, load_splits
-from edgekd.distill.checkpoint import load_snapshot
+from edgekd.distill.checkpoint import Snapshot, load_snapshot, save_snapshot
 from edgekd.distill.pipeline import run_distillation, stage_names
 from edgekd.distill.resolve import resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session, Silent, Stopped, open_session
+from edgekd.distill.stages import FEEDS, STAGES, fed_by
 from edgekd.errors import DataError, ModelError, ProfileError, RecipeError, RunError, UsageError
 from edgekd.profile import HardwareProfile, load_profile
 from edgekd.recipe import Quantize, Recipe, load_recipe
@@ -24,6 +27,14 @@ class Watcher(Silent):
     def __init__(self, stop_at: int = -1) -> None:
         self.steps, self.stop_at = 0, stop_at
         self.session: Session | None = None
+        self.notes: list[str] = []
+        self.lines: list[dict[str, Any]] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def metrics(self, line: dict[str, Any]) -> None:
+        self.lines.append(line)
 
     def step(self, images: int) -> None:
         self.steps += 1
@@ -97,12 +108,81 @@ def test_a_teacher_from_disk_is_not_trained(tmp_path: Path, tiny_recipe: Path) -
     second = run_distillation(recipe, tmp_path / "second", session())
     assert "teach" not in {line["stage"] for line in second.metrics()}
     assert second.manifest.stages["teach"].result.accuracy == first.manifest.stages["teach"].result.accuracy
-    with pytest.raises(RunError, match="another architecture"):
-        run_distillation(
-            load_recipe(tiny_recipe, [f"teacher.weights={weights}", "teacher.backbone=resnet12:5"]),
-            tmp_path / "third",
-            session(),
-        )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_toml: str) -> Run:
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.toml").write_text(tiny_toml)
+    return run_distillation(load_recipe(folder / "tiny.toml"), folder / "run", session())
+
+
+@pytest.mark.parametrize(
+    ("weights", "backbone", "error", "message"),
+    [
+        ("absent.safetensors", "resnet12:4", RunError, "no weights at .*absent"),
+        ("cut.safetensors", "resnet12:4", RunError, r"truncated or not a safetensors file \("),
+        ("teacher.pt", "resnet12:4", RunError, "may be a pickle, which is never loaded"),
+        ("other.safetensors", "resnet12:4", DataError, "knows 5 classes, .*train has 8: train one on this set"),
+        ("good.safetensors", "resnet12:5", RunError, "another architecture"),
+        ("foreign.safetensors", "resnet12:4", RunError, "holds no network weights"),
+    ],
+)
+def test_teacher_weights_are_refused_before_the_run_begins(
+    tmp_path: Path, finished: Run, *, weights: str, backbone: str, error: type[Exception], message: str
+) -> None:
+    good = finished.stage_file("teach")
+    snapshot = load_snapshot(good)
+    (tmp_path / "good.safetensors").write_bytes(good.read_bytes())
+    (tmp_path / "cut.safetensors").write_bytes(good.read_bytes()[:1000])
+    (tmp_path / "teacher.pt").write_bytes(b"\x80\x02}q\x00.")
+    heads = {name: value[:5] if "/head." in name else value for name, value in snapshot.tensors.items()}
+    save_snapshot(tmp_path / "other.safetensors", Snapshot(heads, {}))
+    save_snapshot(tmp_path / "foreign.safetensors", Snapshot({"layer1.weight": torch.ones(2)}, {}))
+    teacher = finished.recipe.teacher.model_copy(update={"weights": tmp_path / weights, "backbone": backbone})
+    recipe = finished.recipe.model_copy(update={"teacher": teacher})
+    with pytest.raises(error, match=message) as caught:
+        run_distillation(recipe, tmp_path / "run", session())
+    assert "delete" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lost_file_is_made_again_to_the_bit(tmp_path: Path, finished: Run) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    run.stage_file("distill").unlink()
+    int8 = run.stage_file("quantize")
+    int8.write_bytes(int8.read_bytes()[:500])
+    with pytest.raises(RunError, match=r"to make it again: edgekd distill --recipe .*run/recipe.toml"):
+        run.stage_file("quantize")
+    watcher = Watcher()
+    again = run_distillation(run.recipe, tmp_path / "run", session(watcher))
+    assert [note for note in watcher.notes if "missing or damaged" in note] == [
+        f"{tmp_path / 'run' / file} is missing or damaged: stage '{stage}' runs again"
+        for stage, file in (("distill", "distilled.safetensors"), ("quantize", "student-int8.safetensors"))
+    ]
+    assert again.manifest.complete
+    for stage, record in finished.manifest.stages.items():
+        assert again.manifest.stages[stage].sha256 == record.sha256
+    assert len(again.metrics()) == len(finished.metrics())
+
+
+def test_what_rests_on_a_changed_file_is_made_again(tmp_path: Path, finished: Run) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    manifest = tmp_path / "run" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(run.manifest.stages["distill"].sha256, "0" * 64))
+    watcher = Watcher()
+    run_distillation(run.recipe, tmp_path / "run", session(watcher))
+    retrained = [line["stage"] for line in watcher.lines]
+    assert set(retrained) == {"distill", "meta", "quantize"}
+    assert Run.open(tmp_path / "run").manifest.complete
+
+
+def test_stages_feed_later_ones() -> None:
+    assert fed_by("teach") == {"distill", "meta", "student", "quantize"}
+    assert fed_by("scratch") == fed_by("quantize") == set()
+    assert set(FEEDS) <= set(STAGES)
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path: Path, tiny_recipe: Path) -> None:
@@ -143,7 +223,9 @@ def test_what_a_sum_pooling_adds_counts_against_the_cap() -> None:
             r"5-way 5-shot with 15 queries needs 5 test classes of 20 images.*--set test.query=7",
         ),
         (["test.head=foo"], UsageError, "unknown head 'foo'"),
-        (["test.way=7"], DataError, "7 test classes"),
+        (["test.way=7"], DataError, r"7 test classes.*--set test\.way=6"),
+        (["test.shots=[1, 20]"], DataError, r"--set test\.shots=\[1\]"),
+        (["augment.scale_range=[1.2, 0.8]"], RecipeError, r"the smallest comes first: \[0.8, 1.2\]"),
         (["meta.query=16"], DataError, "need 5 classes of 17 images; 0 of 8 have them; lower meta.way or meta.query"),
         (["teacher.batch_size=1000"], DataError, "128 training images are fewer than one batch of 1000"),
     ],
@@ -200,8 +282,6 @@ def test_stage_names_follow_the_recipe() -> None:
 
 
 def test_a_class_in_two_splits_is_named(tmp_path: Path, image_folder: Path) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(image_folder, copy)
     shutil.copytree(copy / "train" / "train_0", copy / "test" / "train_0")

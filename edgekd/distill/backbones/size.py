@@ -54,18 +54,30 @@ def widest_student(family: str, cap: int, in_channels: int) -> str:
     return f"{family}-{fitting[-1]}"
 
 
-def require_fit(backbone: Backbone, cap: int | None, profile_name: str) -> None:
+def require_fit(backbone: Backbone, cap: int | None, profile_name: str, added: int = 0) -> None:
     """Refuse a student with more deployed parameters than the profile holds; a `cap` of None is not known to be any.
+
+    `added` are those that quantizing puts on top, for a pooling that must be a sum.
 
     Raises:
         ModelError: with both numbers, and the widest Conv4 that fits.
     """
     size = deployed_parameters(backbone)
-    if cap is None or size <= cap:
+    if cap is None or size + added <= cap:
         return
-    excess = f"{backbone.spec} has {size:,} parameters; {profile_name} holds {cap:,}: {size - cap:,} too many"
-    widest = widest_student("conv4", cap, backbone.in_channels)
-    raise ModelError(f"{excess}; {widest} ({_size(widest, backbone.in_channels):,}) fits")
+    has = f"{backbone.spec} has {size:,} parameters"
+    if added:
+        has += f", and pooling by sums, which power-of-two scales need at this image size, adds {added:,}"
+    excess = f"{has}; {profile_name} holds {cap:,}: {size + added - cap:,} too many"
+    raise ModelError(f"{excess}; {_what_fits(cap - added, backbone.in_channels)}")
+
+
+def _what_fits(cap: int, in_channels: int) -> str:
+    try:
+        widest = widest_student("conv4", cap, in_channels)
+    except ModelError as error:
+        return str(error)
+    return f"{widest} ({_size(widest, in_channels):,}) fits"
 
 
 def _deployed_layers(module: nn.Module) -> Iterator[tuple[int, int]]:

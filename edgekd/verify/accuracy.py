@@ -96,7 +96,7 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
     rehearse(facts.graph.path, images.images)
     embedded = _embed_all(facts, simulated.simulators, images.images)
     compared = compare_engines(facts, profile, embedded)
-    warnings = (*_novelty_warnings(facts.manifest, spec), *_arithmetic_warnings(), *compared.warnings, *golden.warnings)
+    warnings = (*_novelty_warnings(facts.manifest, spec), *_arithmetic_warnings(), *golden.warnings)
     findings = _fingerprint_findings(facts.manifest, spec, images)
     return Measured(
         rows=tuple(_accuracy_rows(facts, embedded, images, spec, options)),

@@ -1,8 +1,8 @@
 """The golden vectors beside an exported file: inputs, the integers expected of them, and float activations.
 
 `<stem>.golden.npz` holds `pixels` int8 (n, c, h, w), `embedding` integers (n, d) and maybe `float/<tensor>`, float
-arrays (n, ...): the float student's values of a quantized tensor of the graph. The file is untrusted: read without
-pickles, bounded.
+arrays (n or fewer, ...): the float student's values of a quantized tensor of the graph. The file is untrusted: read
+without pickles, bounded.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from edgekd.errors import ModelError
 from edgekd.files import sha256_bytes
+from edgekd.manifest import GOLDEN_FLOAT
 
-FLOAT_PREFIX = "float/"
+FLOAT_PREFIX = f"{GOLDEN_FLOAT}/"
 LARGEST_BYTES = 2**29  # of the file, and of everything in it unpacked
 _DAMAGE = (
     zipfile.BadZipFile,

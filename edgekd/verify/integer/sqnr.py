@@ -43,9 +43,9 @@ def noise_of(graph: Graph, simulator: Simulator, golden: Golden) -> Noise:
     tensors = simulator.run({graph.inputs[0]: golden.pixels}, keep).tensors
     rows, skipped = [], sorted(golden.floats.keys() - comparable.keys())
     for name, operand in comparable.items():
-        real = dequantized(tensors[operand.tensor], operand)
-        signal = golden.floats[name]
-        if signal.shape != real.shape or not np.all(np.isfinite(signal)) or not signal.any():
+        signal = golden.floats[name]  # maybe of the first images only
+        real = dequantized(tensors[operand.tensor], operand)[: len(signal)]
+        if signal.shape != real.shape or not signal.size or not np.all(np.isfinite(signal)) or not signal.any():
             skipped.append(name)
             continue
         rows.append(SqnrRow(node=_node(graph, name), tensor=name, sqnr_db=round(sqnr_db(signal, real), 3)))

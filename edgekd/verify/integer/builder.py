@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.verify.graph import Graph, Node, dtype_bits
-from edgekd.verify.integer.bounds import reach_of
 from edgekd.verify.integer.kernels import MOVING
-from edgekd.verify.integer.steps import Accumulate, AddTerms, Move, Step
+from edgekd.verify.integer.rounded import LARGEST_SCALE, narrowed, quantized, require_multiplier
+from edgekd.verify.integer.steps import Accumulate, Move, Step
 from edgekd.verify.integer.values import Format, Integers, Operand, Output, RefusedError
 
-_LARGEST_SCALE, _LARGEST_MULTIPLIER = 2.0**60, 2.0**30  # and their reciprocals the smallest
 LARGEST_BITS = 32  # wider integers are shapes and indices, never data
 
 
@@ -145,7 +143,7 @@ class Builder:
         real = scales.astype(np.float32)
         if not np.all(np.isfinite(real) & (real > 0)):
             raise RefusedError(node.name, "a scale is not a positive number")
-        if np.any((real < 1 / _LARGEST_SCALE) | (real > _LARGEST_SCALE)):
+        if np.any((real < 1 / LARGEST_SCALE) | (real > LARGEST_SCALE)):
             raise RefusedError(node.name, "a scale is so small or large that float32 products of it mean nothing")
         low, high = _type_range(node, dtype or (str(zeros.dtype) if zeros is not None else "uint8"))
         zero_point = np.zeros(real.shape, np.int64) if zeros is None else zeros.astype(np.int64)
@@ -179,13 +177,13 @@ class Builder:
         if form.scale.size > 1 or form.zero_point.size > 1:
             raise RefusedError(pending.node.name, f"'{tensor}' has a scale for each channel")
         zero = int(form.zero_point.item())
-        low, high = (_quantized(real, form) for real in (pending.low, pending.high))
+        low, high = (quantized(real, form) for real in (pending.low, pending.high))
         output = Output(f"{tensor}/{len(self.steps)}", zero, low, high, form.low, form.high)
         step = pending.emit(self, output, np.float32(form.scale.item()))
         self.steps.append(step)
-        _require_multiplier(step)
+        require_multiplier(step)
         if isinstance(step, Accumulate):
-            low, high = _narrowed(step)
+            low, high = narrowed(step)
         operand = Operand(output.tensor, low, high, Format(form.scale.reshape(()), np.array(zero), form.low, form.high))
         for move in pending.moves:
             operand = move(self, operand)
@@ -227,35 +225,6 @@ def _placed(node: Node, array: NDArray[np.generic], rank: int, axis: int | None)
     shape = [1] * rank
     shape[axis] = array.size
     return array.reshape(shape)
-
-
-def _quantized(real: float, form: Format) -> int:
-    """The integer of a real limit, half to even, within the type's range."""
-    if abs(real) > _LARGEST_SCALE:
-        return form.low if real < 0 else form.high
-    steps = np.rint(np.float32(real) / np.float32(form.scale.item()))
-    return int(np.clip(np.float64(steps) + int(form.zero_point.item()), form.low, form.high))
-
-
-def _require_multiplier(step: Step) -> None:
-    """Refuse an output of so other a scale that every sum is 0 or out of range."""
-    if isinstance(step, Accumulate):
-        ratios = [step.multiplier.as_float64() / step.multiplier.count]
-    elif isinstance(step, AddTerms):
-        ratios = [item.format.scale / np.float64(step.scale) for item in step.inputs if item.format]
-    else:
-        return
-    if any(np.any((ratio > _LARGEST_MULTIPLIER) | (ratio < 1 / _LARGEST_MULTIPLIER)) for ratio in ratios):
-        raise RefusedError(step.node, "the scale of its output is beyond 2^30 of that of its sums")
-
-
-def _narrowed(step: Accumulate) -> tuple[int, int]:
-    """The integers that the sums of a step can become: every arithmetic keeps 0, and is less than 2 off elsewhere."""
-    reach, real, output = reach_of(step), step.multiplier.as_float64() / step.multiplier.count, step.output
-    largest = float(real.max())
-    low = output.zero_point if reach.low >= 0 else output.zero_point + math.floor(reach.low * largest) - 2
-    high = output.zero_point if reach.high <= 0 else output.zero_point + math.ceil(reach.high * largest) + 2
-    return max(output.low, min(low, output.high)), min(output.high, max(high, output.low))
 
 
 def _integers(array: NDArray[np.generic]) -> Integers:

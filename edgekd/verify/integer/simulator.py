@@ -93,7 +93,8 @@ class Simulator:
     def _choose_kind(self, step: Accumulate, reach: Reach) -> None:
         if reach.magnitude >= FLOAT64_EXACT:
             raise RefusedError(step.node, f"its sums reach {reach.magnitude}, beyond what adds exactly in float64")
-        self._kinds[target(step)] = np.float32 if reach.magnitude < FLOAT32_EXACT else np.float64
+        bounded = self.saturate and not self._overflowing  # else what comes before may leave its proven range
+        self._kinds[target(step)] = np.float32 if bounded and reach.magnitude < FLOAT32_EXACT else np.float64
         bits = self.accumulator.bits
         if bits is not None and signed_bits(reach.low, reach.high) > bits:
             self._overflowing.add(target(step))

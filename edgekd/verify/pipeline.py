@@ -154,7 +154,9 @@ def _own_profile(manifest: Manifest) -> HardwareProfile:
     except ProfileError:
         if not manifest.profile_toml:
             raise
-        return HardwareProfile.from_text(manifest.profile_toml, sha256=manifest.profile_sha256, what="the profile inside the ONNX file")
+        return HardwareProfile.from_text(
+            manifest.profile_toml, sha256=manifest.profile_sha256, what="the profile inside the ONNX file"
+        )
 
 
 def _profile_warnings(

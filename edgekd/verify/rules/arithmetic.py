@@ -14,7 +14,7 @@ from edgekd.verify.rules.base import Finding, rule, unsaid
 _REASONS_SHOWN = 3
 
 
-@rule("integer-arithmetic")
+@rule("integer-arithmetic", "requant")
 def integer_arithmetic(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """Every operator is computed in integers, and rounded as the target rounds."""
     program = facts.lowered.program
@@ -37,7 +37,7 @@ def integer_arithmetic(facts: Facts, profile: HardwareProfile) -> Iterator[Findi
     )
 
 
-@rule("accumulator-width")
+@rule("accumulator-width", "accumulator_bits")
 def accumulator_width(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target's accumulators hold every sum that the weights and the input's range can make."""
     if facts.lowered.program is None:

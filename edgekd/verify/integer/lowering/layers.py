@@ -51,6 +51,7 @@ def convolution(node: Node, data: Operand, weight: Operand, bias: NDArray[np.int
     groups = node.int("group", 1)
     if rank < 1 or groups < 1 or values.shape[0] % groups:
         raise RefusedError(node.name, f"weights {values.shape} and {groups} groups do not make a convolution")
+    _require_bias(node, bias, values.shape[0])
     window = window_of(node, values.shape[2:])
     factor = _channels(node, weight, 0, (1, -1, *[1] * rank))
     assert data.format is not None  # an activation has one
@@ -73,9 +74,15 @@ def fully_connected(node: Node, data: Operand, weight: Operand, bias: NDArray[np
     values = stored(node, weight)
     if bias is not None and bias.ndim > 1 and bias.shape[0] != 1:
         raise RefusedError(node.name, "its bias differs between the images of a batch")
+    _require_bias(node, bias, values.shape[-1])
     assert data.format is not None  # an activation has one
     factors = (data.format.scale, _channels(node, weight, 1, (1, -1)))
     return accumulate(node, "MatMul", (data, weight), factors=factors, terms=values.shape[0], bias=bias, layer=True)
+
+
+def _require_bias(node: Node, bias: NDArray[np.int64] | None, channels: int) -> None:
+    if bias is not None and bias.size not in {1, channels}:
+        raise RefusedError(node.name, f"its bias has {bias.size} elements for {channels} output channels")
 
 
 def matrix_product(builder: Builder, node: Node, first: Operand, second: Operand) -> Pending:

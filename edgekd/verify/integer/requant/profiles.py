@@ -36,4 +36,4 @@ def arithmetic_name(requant: Requant) -> str | None:
 
 def accumulator_of(profile: HardwareProfile) -> Accumulator:
     """Return a profile's accumulators; they wrap where it does not say."""
-    return Accumulator(profile.accumulator_bits, getattr(profile, "accumulator_overflow", None) or "wrap")
+    return Accumulator(profile.accumulator_bits, profile.accumulator_overflow or "wrap")

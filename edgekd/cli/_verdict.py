@@ -79,12 +79,14 @@ def _same_images(report: Report) -> bool:
 
 
 def _findings_table(findings: Sequence[Finding]) -> Table:
-    """Failures first, with the source of each limit once; then what is unknown, then what passed."""
+    """Failures first, with each hint and the source of each limit once; then what is unknown, then what passed."""
     table = Table("", "rule", "finding", box=None, header_style="bold", pad_edge=False)
     cited: set[str | None] = {None, ""}
+    hinted: set[tuple[str, str]] = set()
     for finding in sorted(findings, key=lambda item: list(COLOURS).index(item.status)):
         text = escape(finding.message)
-        if finding.hint:
+        if finding.hint and (finding.rule, finding.hint) not in hinted:
+            hinted.add((finding.rule, finding.hint))
             text += f"\n[bold]would pass:[/bold] {escape(finding.hint)}"
         if finding.status == "fail" and finding.source not in cited:
             cited.add(finding.source)

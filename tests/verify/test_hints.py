@@ -114,7 +114,7 @@ def test_no_input_is_named_for_weights_that_allow_one_size(qcdq: type[Any], anal
         (
             "weight-granularity",
             {"weights": {"granularity": "per_tensor"}},
-            "per_tensor weights: set quantize.granularity",
+            "per_tensor weights: `edgekd distill --profile",
             {"scale": [0.5, 0.25, 0.5, 0.5]},
             {"scale": 0.5},
         ),

@@ -70,7 +70,7 @@ def activation_bits(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]
 def weight_granularity(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target scales weights as finely as the file: per channel, or only per tensor."""
     limit = profile.weights.granularity
-    hint = "per_tensor weights: set quantize.granularity"
+    hint = f"per_tensor weights: `edgekd distill --profile {profile.name}` trains them so"
     demand = _Demand("weights.granularity", limit, _GRANULARITIES.get(limit or "", ()), hint=hint)
     found = [(node, "per_channel" if item.per_channel else "per_tensor") for node, item in _weights(facts)]
     yield from _check(profile, demand, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -46,26 +47,33 @@ def print_report(console: Console, report: Report) -> None:
 
 
 def print_summary(console: Console, entries: Sequence[Report | Unverified]) -> None:
-    """Print a line for each of several files, the damaged ones with what is wrong."""
+    """Print a line for each of several files, by its path in their common folder; for damaged ones what is wrong."""
+    root = os.path.commonpath([os.path.dirname(_path(entry)) for entry in entries])  # noqa: PTH120 - of text
     headings = ("", "file", "parameters", "weights", "peak", "findings")
     table = Table(*headings, box=None, header_style="bold", pad_edge=False)
     for column in table.columns:
         column.overflow = "fold"
     for entry in entries:
+        path = escape(os.path.relpath(_path(entry), root or "."))
         if isinstance(entry, Unverified):
-            table.add_row("[bold red]error[/bold red]", escape(entry.path), "", "", "", escape(entry.error))
+            table.add_row("[bold red]error[/bold red]", path, "", "", "", escape(entry.error))
         else:
             peak = entry.memory.peak_activation_bytes
             table.add_row(
                 _coloured(entry.verdict),
-                escape(entry.model.path),
+                path,
                 f"{entry.params.total:,}",
                 f"{entry.memory.weight_bytes:,} B",
                 "unknown" if peak is None else f"{peak:,} B",
                 _counts(entry),
             )
+    console.print(escape(root or "."), soft_wrap=True)
     console.print(table)
     console.print(f"verdict: {_coloured(collect(entries).verdict)} ({len(entries)} files)")
+
+
+def _path(entry: Report | Unverified) -> str:
+    return entry.path if isinstance(entry, Unverified) else entry.model.path
 
 
 def _print_lines(console: Console, lines: Iterable[str]) -> None:

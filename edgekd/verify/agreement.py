@@ -121,9 +121,7 @@ def check_golden(facts: Facts, profile: HardwareProfile) -> GoldenCheck:
         return GoldenCheck(warnings=(f"golden vectors not compared: {refusal}",))
     except ModelError as error:
         return GoldenCheck((_golden(None, str(error)),))
-    worst = noise.worst
-    said = (f"the noisiest tensor is {worst.tensor} of {worst.node}: {worst.sqnr_db:.1f} dB SQNR",) if worst else ()
-    return GoldenCheck(findings, (*noise.warnings, *said), noise.rows)
+    return GoldenCheck(findings, noise.warnings, noise.rows)
 
 
 def _own_or_default(program: Program, profile: HardwareProfile) -> Simulator:

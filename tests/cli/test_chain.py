@@ -108,10 +108,13 @@ def test_the_report_keeps_its_contract(chain: Chain) -> None:
     assert memory <= report["memory"].keys()
     finding = {"rule", "status", "node", "attribute", "value", "limit", "message", "source"}
     assert all(finding <= item.keys() for item in report["findings"])
-    assert [(row["shot"], row["engine"], row["episodes"]) for row in report["accuracy"]] == [
-        (1, "onnxruntime", 200),
-        (5, "onnxruntime", 200),
-    ]
+    engines = ("onnxruntime", "onnxruntime:unoptimized", "integer:ort")
+    rows = [(row["engine"], row["shot"], row["episodes"]) for row in report["accuracy"]]
+    assert rows == [(engine, shot, 200) for engine in engines for shot in (1, 5)]
+    assert {row["engine"] for row in report["engines"]} == set(engines[1:])
+    assert all(row["max_lsb"] <= 1 for row in report["engines"])
+    assert len(report["sqnr"]) == 5
+    assert all(row["sqnr_db"] > 15 for row in report["sqnr"])
     assert all(0.2 < row["mean"] <= 1 and 0 <= row["ci95"] < 0.1 for row in report["accuracy"])
 
 

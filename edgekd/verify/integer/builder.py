@@ -140,6 +140,8 @@ class Builder:
         scales, zeros = self.graph.constant(node.input(scale)), self.graph.constant(node.input(scale + 1))
         if scales is None or (zeros is None and node.input(scale + 1)):
             raise RefusedError(node.name, "its scale or zero point is not constant")
+        if zeros is not None and not np.issubdtype(zeros.dtype, np.integer):
+            raise RefusedError(node.name, f"its zero point is {zeros.dtype}, no integer")
         real = scales.astype(np.float32)
         if not np.all(np.isfinite(real) & (real > 0)):
             raise RefusedError(node.name, "a scale is not a positive number")

@@ -80,8 +80,8 @@ class Teacher(Schedule):
     """
 
     epochs: float = Field(default=7, ge=0, le=100_000)
-    lr: float = Field(default=2.5e-3, gt=0)
-    warmup_epochs: float = Field(default=2.5, ge=0)
+    lr: float = Field(default=4e-3, gt=0)
+    warmup_epochs: float = Field(default=3.0, ge=0)
     backbone: str = "resnet12:24"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     weights: Path | None = None
@@ -103,6 +103,8 @@ class Distill(Schedule):
     """`method` is a weighted sum of terms (`edgekd.distill.methods`); `options` are theirs, by name."""
 
     epochs: float = Field(default=8, ge=0, le=100_000)
+    lr: float = Field(default=0.02, gt=0)
+    warmup_epochs: float = Field(default=3.0, ge=0)
     method: str = DEFAULT_METHOD
     options: dict[str, dict[str, float]] = Field(default_factory=dict)
 

@@ -79,7 +79,7 @@ class Teacher(Schedule):
     The long warm-up leads a residual network sooner off the plateau that it begins on.
     """
 
-    epochs: float = Field(default=7, ge=0, le=100_000)
+    epochs: float = Field(default=6, ge=0, le=100_000)
     lr: float = Field(default=4e-3, gt=0)
     warmup_epochs: float = Field(default=3.0, ge=0)
     backbone: str = "resnet12:24"

@@ -79,7 +79,7 @@ class Teacher(Schedule):
     The long warm-up leads a residual network sooner off the plateau that it begins on.
     """
 
-    epochs: float = Field(default=6, ge=0, le=100_000)
+    epochs: float = Field(default=7, ge=0, le=100_000)
     lr: float = Field(default=4e-3, gt=0)
     warmup_epochs: float = Field(default=3.0, ge=0)
     backbone: str = "resnet12:24"
@@ -102,9 +102,9 @@ class Baseline(_Frozen):
 class Distill(Schedule):
     """`method` is a weighted sum of terms (`edgekd.distill.methods`); `options` are theirs, by name."""
 
-    epochs: float = Field(default=8, ge=0, le=100_000)
+    epochs: float = Field(default=6, ge=0, le=100_000)
     lr: float = Field(default=0.02, gt=0)
-    warmup_epochs: float = Field(default=3.0, ge=0)
+    warmup_epochs: float = Field(default=2.5, ge=0)
     method: str = DEFAULT_METHOD
     options: dict[str, dict[str, float]] = Field(default_factory=dict)
 

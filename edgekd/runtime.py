@@ -158,6 +158,8 @@ class Embedder:
         return rows
 
     def _require_size(self, images: Pixels) -> None:
+        if not isinstance(images, np.ndarray):
+            raise DataError(f"images must be uint8 (n, height, width, channels), not a {type(images).__name__}")
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
             raise DataError(f"images must be uint8 (n, height, width, channels), not {images.dtype} {images.shape}")
         _, channels, height, width = self._input.shape

@@ -219,7 +219,11 @@ def test_prototypes_of_another_model_are_refused(model: Path, tmp_path: Path) ->
 # ------------------------------------------------------------------------------------------------------ bad input
 
 
-@pytest.mark.parametrize("images", [make_images(2)[0], make_images(2).astype(np.float32), make_images(0)], ids=str)
+@pytest.mark.parametrize(
+    "images",
+    [make_images(2)[0], make_images(2).astype(np.float32), make_images(0), list(make_images(2))],
+    ids=["one", "float", "none", "list"],
+)
 def test_images_must_be_uint8_nhwc(model: Path, images: Pixels) -> None:
     with pytest.raises(DataError, match="images must be uint8"):
         Embedder(model).embed(images)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +19,7 @@ from edgekd.verify.requirements import RULE
 from edgekd.verify.rules import Finding
 
 COLOURS = {"fail": "bold red", "unknown": "yellow", "pass": "green"}
+MOST_NAMES = 12  # of nodes with the same finding
 
 
 def print_failures(console: Console, report: Report) -> None:
@@ -91,8 +93,10 @@ def _findings_table(findings: Sequence[Finding]) -> Table:
     table = Table("", "rule", "finding", box=None, header_style="bold", pad_edge=False)
     cited: set[str | None] = {None, ""}
     hinted: set[tuple[str, str]] = set()
-    for finding in sorted(findings, key=lambda item: list(COLOURS).index(item.status)):
+    for finding, more in _folded(sorted(findings, key=lambda item: list(COLOURS).index(item.status))):
         text = escape(finding.message)
+        if more:
+            text += f"\nand {len(more)} more like it: {escape(_names(more))}"
         if finding.hint and (finding.rule, finding.hint) not in hinted:
             hinted.add((finding.rule, finding.hint))
             text += f"\n[bold]would pass:[/bold] {escape(finding.hint)}"
@@ -101,6 +105,24 @@ def _findings_table(findings: Sequence[Finding]) -> Table:
             text += f"\n[dim]{escape(finding.source or '')}[/dim]"
         table.add_row(_coloured(finding.status), finding.rule, text)
     return table
+
+
+def _folded(findings: Sequence[Finding]) -> Iterator[tuple[Finding, tuple[Finding, ...]]]:
+    """One rule's findings in a row with the same hint and limit as one: the first, with those like it."""
+    for _, group in itertools.groupby(findings, key=_kind):
+        first, *more = group
+        yield first, tuple(more)
+
+
+def _kind(finding: Finding) -> tuple[object, ...]:
+    """What findings have in common that are shown as one; those on the whole file stand alone."""
+    alone = finding.message if finding.node is None else ""
+    return finding.status, finding.rule, finding.value, finding.limit, finding.hint, alone
+
+
+def _names(findings: Sequence[Finding]) -> str:
+    names = ", ".join(str(finding.node) for finding in findings[:MOST_NAMES])
+    return f"{names}, ..." if len(findings) > MOST_NAMES else names
 
 
 def _memory_lines(report: Report) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edgekd.cli._verdict import print_report, print_summary
+from edgekd.cli._verdict import _findings_table, print_report, print_summary
 from edgekd.cli._watch import watching
 from edgekd.manifest import AccuracyRow
 from edgekd.verify.report import Report, Unverified
@@ -116,3 +116,20 @@ def test_progress_is_shown_on_a_terminal_only() -> None:
         with watching(Console(file=stream, force_terminal=terminal, width=80), "verifying m.onnx"):
             pass
         assert ("verifying m.onnx" in stream.getvalue()) == terminal
+
+
+def test_findings_alike_are_one_row_that_names_every_node(capsys: pytest.CaptureFixture[str]) -> None:
+    alike = [
+        Finding(
+            rule="kernel", status="fail", message=f"conv{k} has kernel {size}", node=f"conv{k}", value=size, limit=3
+        )
+        for k, size in enumerate([5, 5, 5, 7], start=1)
+    ]
+    whole = [Finding(rule="kernel", status="fail", message=text, limit=3) for text in ("first", "second")]
+    Console(width=120).print(_findings_table([*alike, *whole]))
+    text = capsys.readouterr().out
+    assert "conv1 has kernel 5" in text
+    assert "and 2 more like it: conv2, conv3" in text
+    assert "conv4 has kernel 7" in text
+    assert "first" in text
+    assert "second" in text

@@ -244,8 +244,7 @@ def test_the_accumulator_rule(bits: int | None, status: str, model: Any) -> None
 def test_the_certificate_is_said_not_demanded(model: Any, qcdq: Any, analyse: Any) -> None:
     (finding,) = RULES["bit-exact"](model(), FP32)
     assert (finding.status, finding.value) == ("pass", True)
-    (finding,) = RULES["bit-exact"](analyse(qcdq(3, 8, scale=0.01).conv(4, scale=0.3)), FP32)
-    assert (finding.status, finding.value) == ("pass", False)
+    assert not list(RULES["bit-exact"](analyse(qcdq(3, 8, scale=0.01).conv(4, scale=0.3)), FP32))
 
 
 @pytest.mark.parametrize("rule", ["integer-arithmetic", "accumulator-width"])

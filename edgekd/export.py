@@ -31,8 +31,9 @@ from edgekd.files import sha256_bytes, write_together, writer_of
 from edgekd.manifest import GOLDEN_FLOAT, Manifest, Preprocessing, QuantScheme, TensorRef
 from edgekd.profile import load_profile
 from edgekd.renaming import rename_all
-from edgekd.run import Run, library_versions
+from edgekd.run import Run
 from edgekd.runtime import open_session
+from edgekd.versions import library_versions
 
 OPSET = 17
 IR_VERSION = 10  # onnxruntime reads up to 13, other compilers less

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -238,16 +237,3 @@ def latest_run(root: Path = RUNS_FOLDER) -> Run:
         raise RunError(f"no run under {root.absolute()}; run `edgekd distill` first, or name one with --run")
     runs = [Run.open(path.parent) for path in manifests]
     return next((run for run in reversed(runs) if run.manifest.complete), runs[-1])
-
-
-def library_versions(*names: str) -> dict[str, str]:
-    """Return the installed version of each named distribution, without importing any; absent ones are left out."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found | {"python": ".".join(str(part) for part in sys.version_info[:3])}

@@ -10,7 +10,8 @@ import pytest
 from edgekd.errors import RunError, StorageError
 from edgekd.manifest import DataRef, StageResult
 from edgekd.recipe import Recipe, load_recipe
-from edgekd.run import Run, latest_run, library_versions
+from edgekd.run import Run, latest_run
+from edgekd.versions import library_versions
 
 DATA = DataRef(spec="glyphs", split="test", fingerprint="f" * 64, n_classes=5, novel=True, seed=0)
 RESULT = StageResult(stage="teach", backbone="resnet12:4", parameters=1, weight_bytes=4)

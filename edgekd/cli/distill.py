@@ -161,7 +161,7 @@ def _toml(value: object) -> str:
 
 def _write_page(run: Run) -> Path:
     from edgekd.files import write_text
-    from edgekd.report import training_page
+    from edgekd.report.page import training_page
 
     page = run.folder / "report.html"
     results = [record.result for record in run.manifest.stages.values()]

@@ -16,7 +16,8 @@ from edgekd.distill.stages import STAGES, fed_by, load_quantized
 from edgekd.manifest import DataRef
 from edgekd.profile import load_profile
 from edgekd.recipe import Recipe
-from edgekd.run import RUNS_FOLDER, Run, library_versions
+from edgekd.run import RUNS_FOLDER, Run
+from edgekd.versions import library_versions
 
 LIBRARIES = ("torch", "torchvision", "brevitas", "accelerate", "numpy", "onnx", "onnxruntime")
 

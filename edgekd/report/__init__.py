@@ -1,7 +1,1 @@
-"""Reports a person reads: one HTML page for each training run."""
-
-from __future__ import annotations
-
-from edgekd.report.page import training_page
-
-__all__ = ["training_page"]
+"""Reports a person or a CI reads: pages of plots, SARIF, JUnit."""

@@ -18,7 +18,7 @@ from edgekd.verify.environment import cpu_flags, saturation_warning
 from edgekd.verify.facts import Facts
 from edgekd.verify.integer.static import accumulator_rows
 from edgekd.verify.rehearsal import rehearse
-from edgekd.verify.results import AccumulatorRow, EngineRow, SqnrRow
+from edgekd.verify.results import OPTIMIZED, UNOPTIMIZED, AccumulatorRow, EngineRow, SqnrRow
 from edgekd.verify.rules import Finding
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
 def _embed_all(facts: Facts, simulators: Sequence[Simulator], images: NDArray[np.uint8]) -> tuple[Embedded, ...]:
     """The images through onnxruntime, the same without optimizations, and each simulated arithmetic."""
     from edgekd.runtime import Embedder
-    from edgekd.verify.engines import OPTIMIZED, UNOPTIMIZED, run_onnxruntime, run_simulator
+    from edgekd.verify.engines import run_onnxruntime, run_simulator
 
     program = facts.lowered.program
     optimized = Embedder(facts.graph.path)

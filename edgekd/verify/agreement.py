@@ -19,7 +19,7 @@ from edgekd.verify.integer.sqnr import noise_of
 from edgekd.verify.integer.static import DEFAULT, certificate_of, chosen_arithmetic, simulator_of
 from edgekd.verify.integer.steps import Program
 from edgekd.verify.integer.values import RefusedError
-from edgekd.verify.results import EngineRow, SqnrRow
+from edgekd.verify.results import OPTIMIZED, UNOPTIMIZED, EngineRow, SqnrRow
 from edgekd.verify.rules import Finding, Status
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def compare_engines(facts: Facts, profile: HardwareProfile, embedded: Sequence[E
 
     onnxruntime's optimized kernels alone may be wrong where the CPU saturates: that is unknown, not a contradiction.
     """
-    from edgekd.verify.engines import OPTIMIZED, compare
+    from edgekd.verify.engines import compare
 
     rows = tuple(row for run in embedded[1:] if (row := compare(embedded[0], run)))
     if not certificate_of(facts.lowered, profile).bit_exact:
@@ -164,7 +164,7 @@ def _golden(agrees: bool | None, message: str, share: float | None = None, limit
 
 def _certified(embedded: Sequence[Embedded], profile: HardwareProfile) -> list[Embedded]:
     """The engines that a certificate is about: those that round as it assumes, the integer ones last."""
-    from edgekd.verify.engines import OPTIMIZED, UNOPTIMIZED, integer_engine
+    from edgekd.verify.engines import integer_engine
 
     names = {OPTIMIZED, UNOPTIMIZED, integer_engine(DEFAULT), integer_engine(chosen_arithmetic(profile).name)}
     return [run for run in embedded if run.engine in names]

@@ -8,7 +8,6 @@ from edgekd import __version__
 from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.profile import HardwareProfile
 from edgekd.verify.accuracy import Measured
-from edgekd.verify.engines import OPTIMIZED
 from edgekd.verify.environment import cpu_flags, versions
 from edgekd.verify.facts import Facts
 from edgekd.verify.planner import Plan
@@ -26,7 +25,7 @@ from edgekd.verify.report import (
     shown_path,
     verdict_of,
 )
-from edgekd.verify.results import AccumulatorRow, Certificate, Estimate, PlannedBuffer, RegionRow
+from edgekd.verify.results import OPTIMIZED, AccumulatorRow, Certificate, Estimate, PlannedBuffer, RegionRow
 from edgekd.verify.rules import Finding
 
 

@@ -14,7 +14,6 @@ from edgekd.verify.integer.simulator import Simulator
 from edgekd.verify.integer.steps import Program, Result
 from edgekd.verify.results import EngineRow
 
-OPTIMIZED, UNOPTIMIZED = "onnxruntime", "onnxruntime:unoptimized"
 _IMAGES_AT_ONCE = 64  # pixels that are prepared together
 
 

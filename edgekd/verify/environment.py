@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from edgekd.run import library_versions
+from edgekd.versions import library_versions
 
 CPU_INFO = Path("/proc/cpuinfo")
 LIBRARIES = ("onnx", "onnxruntime", "numpy")

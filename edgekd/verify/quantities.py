@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from edgekd.manifest import AccuracyRow
-from edgekd.verify.engines import OPTIMIZED
 from edgekd.verify.report import Report
+from edgekd.verify.results import OPTIMIZED
 
 PROTOCOL_FILTERS = ("way", "query", "head")
 _OF_ACCURACY = ("way", "shot", "query", "head", "engine", "dataset", "split")

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+OPTIMIZED, UNOPTIMIZED = "onnxruntime", "onnxruntime:unoptimized"  # engines; a simulated one is "integer:NAME"
+
 
 class Row(BaseModel):
     """A frozen value that refuses unknown keys."""

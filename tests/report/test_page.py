@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.errors import RunError
 from edgekd.manifest import AccuracyRow, StageResult
-from edgekd.report import training_page
+from edgekd.report.page import training_page
 
 VOID = {"meta", "br", "link"}
 

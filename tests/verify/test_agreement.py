@@ -17,13 +17,14 @@ from edgekd.manifest import DataRef, Manifest, Preprocessing, QuantScheme, Tenso
 from edgekd.profile import HardwareProfile, Requant
 from edgekd.verify import agreement
 from edgekd.verify.agreement import check_golden, compare_engines, may_saturate, simulators
-from edgekd.verify.engines import OPTIMIZED, UNOPTIMIZED, Embedded, compare
+from edgekd.verify.engines import Embedded, compare
 from edgekd.verify.facts import facts_of
 from edgekd.verify.integer.golden import read_golden
 from edgekd.verify.integer.requant import ARITHMETICS
 from edgekd.verify.integer.simulator import Simulator
 from edgekd.verify.integer.sqnr import EXACT_DB, sqnr_db
 from edgekd.verify.reading import read_graph
+from edgekd.verify.results import OPTIMIZED, UNOPTIMIZED
 from edgekd.verify.rules import RULES
 
 FP32 = HardwareProfile(name="fp32", requant=Requant(multiplier="fp32", rounding="half_even", saturate=True))

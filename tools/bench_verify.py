@@ -2,6 +2,7 @@
 
 - the static check of a Conv4-64 (or of MODEL), from starting Python to its exit: time and peak memory;
 - the full check of that Conv4-64 on 2,400 random images of 84x84 with every engine, 10,000 episodes for each protocol;
+- the integer simulator, each arithmetic on 512 images of 84x84;
 - the planner on 100 tensors with random lifetimes.
 
 The network's weights are random: time does not depend on them. `--quick` leaves the full check out. Exits 1 where a
@@ -32,11 +33,18 @@ from PIL import Image
 
 from edgekd.manifest import DataRef, Manifest, Preprocessing, QuantScheme, TensorRef
 from edgekd.profile import load_profile
+from edgekd.verify.facts import facts_of
+from edgekd.verify.integer.requant import ARITHMETICS
+from edgekd.verify.integer.static import simulator_of
+from edgekd.verify.integer.values import RefusedError
 from edgekd.verify.planner import Buffer, plan_arena
+from edgekd.verify.reading import read_graph
 
 RUNS = 5
 STATIC_S, STATIC_MIB = 1.0, 200 * 10**6 / 2**20
 FULL_S, PLANNER_S = 60.0, 1.0
+SIMULATED_MS = 1000 / 150  # 150 images a second
+SIMULATED_IMAGES = 512
 CLASSES, IMAGES_A_CLASS = 20, 120
 TENSORS = 100
 WIDTH, SIZE = 64, 84
@@ -55,7 +63,7 @@ class Figure:
     def line(self) -> str:
         """Return both with their ratio: below 1 the promise is kept."""
         share = self.measured / self.promised
-        return f"{self.measured:8.2f} {self.unit:3}  {share:5.2f} of the promised {self.promised:g}  {self.what}"
+        return f"{self.measured:8.2f} {self.unit:3}  {share:5.2f} of the promised {self.promised:.3g}  {self.what}"
 
 
 def main() -> None:
@@ -70,7 +78,7 @@ def main() -> None:
         conv4 = random_conv4(Path(folder) / "conv4-64.onnx")
         figures = [*static_figures(options.model or conv4, options.profile), planner_figure()]
         if not options.quick:
-            figures.append(full_figure(conv4, options.profile, Path(folder)))
+            figures += [*simulator_figures(conv4), full_figure(conv4, options.profile, Path(folder))]
     for figure in figures:
         print(figure.line())
     sys.exit(any(figure.measured > figure.promised for figure in figures))
@@ -85,6 +93,28 @@ def static_figures(model: Path, profile: str) -> list[Figure]:
         Figure(f"{what}: median of {RUNS} runs, worst {max(seconds):.2f} s", statistics.median(seconds), STATIC_S, "s"),
         Figure(f"{what}: peak memory of the largest process", peak_mib, STATIC_MIB, "MiB"),
     ]
+
+
+def simulator_figures(model: Path) -> list[Figure]:
+    """Simulate the same images in every arithmetic; the scales of the model are powers of two, so that all can."""
+    program = facts_of(read_graph(model)).lowered.program
+    assert program is not None
+    pixels = np.random.default_rng(0).integers(-128, 128, (SIMULATED_IMAGES, 3, SIZE, SIZE), dtype=np.int8)
+    figures = []
+    for name, arithmetic in ARITHMETICS.items():
+        try:
+            simulator = simulator_of(program, load_profile(PROFILE), arithmetic)
+        except RefusedError as refusal:
+            print(f"not simulated as {name}: {refusal}")
+            continue
+        simulator.run({"pixels": pixels[:64]})
+        begin = time.perf_counter()
+        for start in range(0, SIMULATED_IMAGES, 64):
+            simulator.run({"pixels": pixels[start : start + 64]})
+        seconds = time.perf_counter() - begin
+        what = f"integer:{name}: an image of {SIZE}x{SIZE}, {SIMULATED_IMAGES / seconds:.0f} images/s"
+        figures.append(Figure(what, 1000 * seconds / SIMULATED_IMAGES, SIMULATED_MS, "ms"))
+    return figures
 
 
 def full_figure(model: Path, profile: str, folder: Path) -> Figure:

@@ -212,8 +212,6 @@ def test_arithmetics_are_simulated_by_name(exported: Path) -> None:
 
 def test_a_profile_that_is_not_on_this_machine_comes_from_the_file(tmp_path: Path, images: str) -> None:
     own = 'name = "mine"\n[params]\nmax = 0\n'
-    if "profile_toml" not in Manifest.model_fields:
-        pytest.skip("manifests carry no profile yet")
     manifest = make_manifest(images).model_copy(update={"profile": "gone.toml", "profile_toml": own})
     path = save(tmp_path / "own.onnx", manifest.to_metadata())
     result = run(path, "--static")

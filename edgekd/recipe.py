@@ -37,6 +37,8 @@ def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+# What a term of the distillation loss may be told: by the name of the option.
+Options = dict[str, bool | int | float | str | tuple[int, ...]]
 _Scale = Annotated[float, Field(gt=0)]
 
 
@@ -106,7 +108,7 @@ class Distill(Schedule):
     lr: float = Field(default=0.02, gt=0)
     warmup_epochs: float = Field(default=2.5, ge=0)
     method: str = DEFAULT_METHOD
-    options: dict[str, dict[str, float]] = Field(default_factory=dict)
+    options: dict[str, Options] = Field(default_factory=dict)
 
 
 class Meta(Schedule):

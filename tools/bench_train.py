@@ -45,7 +45,7 @@ def new_task() -> LabelTask:
     """Return Conv4-64 with a head."""
     torch.manual_seed(0)
     backbone = build_backbone("conv4-64", 3)
-    return LabelTask(Classifier(backbone, backbone.embedding_dim, CLASSES))
+    return LabelTask(Classifier(backbone, CLASSES))
 
 
 def edgekd_step(images: np.ndarray, labels: np.ndarray, batch: int) -> Step:

@@ -45,8 +45,7 @@ class Context:
 
     def classifier(self, spec: str, stage: str) -> Classifier:
         """Build a backbone with a new head over the training classes."""
-        backbone = self.backbone(spec, stage)
-        return Classifier(backbone, backbone.embedding_dim, self.splits.train.n_classes)
+        return Classifier(self.backbone(spec, stage), self.splits.train.n_classes)
 
 
 def load_classifier(context: Context, stage: str, spec: str) -> Classifier:

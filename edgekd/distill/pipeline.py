@@ -9,6 +9,7 @@ from pathlib import Path
 from edgekd.data import Splits, load_splits
 from edgekd.distill.context import Context
 from edgekd.distill.embed import mean_embedding
+from edgekd.distill.methods import needs_of
 from edgekd.distill.resolve import require_teacher_weights, require_trainable, resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session
@@ -74,7 +75,10 @@ def load_data(recipe: Recipe, session: Session, *, skip_bad: bool) -> Splits:
 
 def stage_names(recipe: Recipe) -> list[str]:
     """Return the stages that `recipe` asks for, in order."""
-    left_out = {"student" if recipe.meta.enabled else "meta"} | (set() if recipe.baseline.enabled else {"scratch"})
+    needs = needs_of(recipe.distill.method)
+    left_out = {"student" if recipe.meta.enabled else "meta"}
+    left_out |= set() if recipe.baseline.enabled else {"scratch"}
+    left_out |= set() if needs.teacher and not needs.online else {"teach"}
     return [name for name in STAGES if name not in left_out]
 
 

@@ -10,9 +10,10 @@ from edgekd.distill.backbones import Backbone, build_backbone, require_input
 from edgekd.distill.backbones.size import require_fit, widest_student
 from edgekd.distill.batches import episode_rows
 from edgekd.distill.checkpoint import load_network, load_snapshot
-from edgekd.distill.methods import Dims, build_method
+from edgekd.distill.methods import Dims, adapt_recipe, build_method, needs_of
 from edgekd.distill.quantize import added_parameters, require_quantizable
 from edgekd.distill.scheme import resolve_scheme
+from edgekd.distill.taps import map_shapes
 from edgekd.distill.tasks import Classifier
 from edgekd.errors import DataError, ProfileError, RunError
 from edgekd.heads import find_head
@@ -30,6 +31,7 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
         ModelError: the student has too many parameters, or operations that cannot be quantized.
         ProfileError: `auto` under a profile that gives no cap.
         DataError: the images are too small for the teacher or the student.
+        RecipeError: the distillation method is malformed, or the recipe contradicts it.
     """
     images, spec = splits.train, recipe.student.backbone
     scheme = resolve_scheme(profile, recipe.quantize)
@@ -42,7 +44,8 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
         require_quantizable(student, spec)
         added = added_parameters(student, scheme, images.height, images.width)
         require_fit(student, profile.params.max, profile.name, added)
-    return recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
+    recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
+    return adapt_recipe(recipe)
 
 
 def _widest(profile: HardwareProfile, scheme: QuantScheme, images: ImageSet) -> str:
@@ -71,10 +74,10 @@ def require_trainable(recipe: Recipe, splits: Splits) -> None:
     """Refuse now what a later stage could not do.
 
     Raises:
-        RecipeError: the distillation method is malformed.
+        RecipeError: a term of the distillation method cannot be built between these networks.
         DataError: a split has too few classes or images for a stage, its validation or the test protocol.
     """
-    build_method(recipe.distill.method, Dims(1, 1, splits.train.n_classes), recipe.distill.options)
+    _require_method(recipe, splits.train)
     find_head(recipe.test.head)
     _require_batches(recipe, len(splits.train))
     if recipe.meta.enabled:
@@ -84,6 +87,26 @@ def require_trainable(recipe: Recipe, splits: Splits) -> None:
         splits.val, min(validation.way, splits.val.n_classes), validation.shots, validation.query, "validation"
     )
     _require_episodes(splits.test, test.way, test.shots, test.query, "test")
+
+
+def dims_of(student: Backbone, teacher: Backbone, images: ImageSet) -> Dims:
+    """Return the sizes that the terms of a loss between these networks may ask for."""
+    return Dims(
+        student.embedding_dim,
+        teacher.embedding_dim,
+        images.n_classes,
+        len(images),
+        map_shapes(student, images.height, images.width),
+        map_shapes(teacher, images.height, images.width),
+    )
+
+
+def _require_method(recipe: Recipe, images: ImageSet) -> None:
+    with torch.random.fork_rng():
+        student = build_backbone(recipe.student.backbone, images.channels)
+        teacher = build_backbone(recipe.teacher.backbone, images.channels)
+        build_method(recipe.distill.method, dims_of(student, teacher, images), recipe.distill.options)
+    needs_of(recipe.distill.method)
 
 
 def require_teacher_weights(recipe: Recipe, splits: Splits) -> None:
@@ -106,7 +129,7 @@ def require_teacher_weights(recipe: Recipe, splits: Splits) -> None:
         )
     with torch.random.fork_rng():
         backbone = build_backbone(recipe.teacher.backbone, images.channels)
-        load_network(path, Classifier(backbone, backbone.embedding_dim, images.n_classes))
+        load_network(path, Classifier(backbone, images.n_classes))
 
 
 def _require_batches(recipe: Recipe, n: int) -> None:

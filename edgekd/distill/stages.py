@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -20,7 +21,8 @@ from edgekd.distill.batches import TrainingImages, episode_rows
 from edgekd.distill.checkpoint import load_network, load_snapshot, load_weights
 from edgekd.distill.context import Context, finish_stage, load_classifier, supervised, validated_stage
 from edgekd.distill.engine import Batch, Stage, fit
-from edgekd.distill.methods import Dims, Outputs, build_method
+from edgekd.distill.methods import Needs, Outputs, Samples, build_method, needs_of
+from edgekd.distill.resolve import dims_of
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.tasks import Classifier, DistillTask, EpisodeTask, LabelTask, QuantizeTask
 from edgekd.manifest import QuantScheme
@@ -52,21 +54,27 @@ def scratch(context: Context) -> None:
 
 
 def distill(context: Context) -> None:
-    """Train the student to follow the teacher."""
+    """Train the student to follow the teacher, or beside one that learns at the same time."""
     recipe, session = context.run.recipe, context.session
-    teacher = load_classifier(context, "teach", recipe.teacher.backbone).eval()
-    teacher.to(session.device).to(memory_format=torch.channels_last)
-    student = context.classifier(recipe.student.backbone, "student")
-    dims = Dims(student.head.in_features, teacher.head.in_features, context.splits.train.n_classes)
+    needs = needs_of(recipe.distill.method)
+    student, teacher = context.classifier(recipe.student.backbone, "student"), _teacher(context, needs)
     torch.manual_seed(derive_seed(recipe.seed, "distill", "method"))
-    task = DistillTask(student, build_method(recipe.distill.method, dims, recipe.distill.options))
+    dims = dims_of(student.backbone, (teacher or student).backbone, context.splits.train)
+    methods = build_method(recipe.distill.method, dims, recipe.distill.options)
+    methods.begin(student, teacher or student)
+    task = DistillTask(student, methods, peer=teacher if needs.online else None)
     images, rows, steps = supervised(context, "distill", recipe.distill)
+    total = max(1, math.ceil(recipe.distill.epochs * steps))
 
     def batch(step: int) -> Batch:
-        pixels, labels = images.take(rows(step), "distill", step)
+        chosen = rows(step)
+        pixels, labels = images.take(chosen, "distill", step)
+        samples = Samples(labels, chosen[session.local_slice(len(chosen))].to(labels.device), step / total)
+        if teacher is None or needs.online:
+            return {"images": pixels, "samples": samples}
         with torch.no_grad(), session.accelerator.autocast():
-            taught: Outputs = teacher(pixels)
-        return {"images": pixels, "labels": labels, "teacher": taught}
+            taught: Outputs = teacher(pixels, methods.teacher_layers)
+        return {"images": pixels, "samples": samples, "teacher": taught}
 
     stage = validated_stage(
         context,
@@ -79,6 +87,17 @@ def distill(context: Context) -> None:
         backbone=student.backbone,
     )
     _fit_and_finish(context, stage, student, file="distilled.safetensors", spec=recipe.student.backbone)
+
+
+def _teacher(context: Context, needs: Needs) -> Classifier | None:
+    """Return the teacher: trained and still, or new where it learns with the student; None where no term wants one."""
+    recipe, session = context.run.recipe, context.session
+    if not needs.teacher:
+        return None
+    if needs.online:
+        return context.classifier(recipe.teacher.backbone, "peer")
+    teacher = load_classifier(context, "teach", recipe.teacher.backbone).eval()
+    return teacher.to(session.device).to(memory_format=torch.channels_last)
 
 
 def meta(context: Context) -> None:

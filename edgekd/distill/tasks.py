@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.distill.methods import Outputs, WeightedMethods
+from edgekd.distill.backbones import Backbone
+from edgekd.distill.methods import Outputs, Samples, WeightedMethods
+from edgekd.distill.taps import recording
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 
@@ -14,15 +18,17 @@ Loss = tuple[Tensor, dict[str, Tensor]]
 class Classifier(nn.Module):
     """A backbone with a linear head over the training classes."""
 
-    def __init__(self, backbone: nn.Module, embedding_dim: int, n_classes: int) -> None:
+    def __init__(self, backbone: Backbone, n_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(embedding_dim, n_classes)
+        self.head = nn.Linear(backbone.embedding_dim, n_classes)
 
-    def forward(self, images: Tensor) -> Outputs:
-        """Map images (b, c, h, w) to embeddings (b, d) and logits (b, n_classes), both fp32."""
-        embedding = self.backbone(images)
-        return Outputs(embedding.float(), self.head(embedding).float())
+    def forward(self, images: Tensor, layers: Sequence[int] = ()) -> Outputs:
+        """Map images (b, c, h, w) to embeddings (b, d), logits (b, n_classes) and the maps of `layers`, all fp32."""
+        with recording(self.backbone, layers) as maps:
+            embedding = self.backbone(images)
+        logits = self.head(embedding).float()
+        return Outputs(embedding.float(), logits, {layer: value.float() for layer, value in maps.items()})
 
 
 class LabelTask(nn.Module):
@@ -43,16 +49,23 @@ class LabelTask(nn.Module):
 
 
 class DistillTask(nn.Module):
-    """A weighted sum of distillation terms between the student's outputs and the teacher's."""
+    """A weighted sum of distillation terms between the student's outputs and the teacher's.
 
-    def __init__(self, classifier: Classifier, methods: WeightedMethods) -> None:
+    `peer` is a teacher that learns at the same time; without it, each batch brings a trained teacher's outputs.
+    """
+
+    def __init__(self, classifier: Classifier, methods: WeightedMethods, peer: Classifier | None = None) -> None:
         super().__init__()
         self.classifier = classifier
         self.methods = methods
+        self.peer = peer
 
-    def forward(self, images: Tensor, labels: Tensor, teacher: Outputs) -> Loss:
-        """Return the loss of one batch; `teacher` holds the teacher's outputs on the same images."""
-        loss: Loss = self.methods(self.classifier(images), teacher, labels)
+    def forward(self, images: Tensor, samples: Samples, teacher: Outputs | None = None) -> Loss:
+        """Return the loss of one batch; `teacher` holds the trained teacher's outputs on the same images."""
+        student = self.classifier(images, self.methods.student_layers)
+        if self.peer is not None:
+            teacher = self.peer(images, self.methods.teacher_layers)
+        loss: Loss = self.methods(student, student if teacher is None else teacher, samples)
         return loss
 
 

@@ -11,14 +11,18 @@ from edgekd.distill.methods import (
     Dims,
     Method,
     Outputs,
+    Samples,
     Term,
     build_method,
+    needs_of,
     parse_expression,
 )
 from edgekd.errors import RecipeError
+from edgekd.recipe import Options
 
 DIMS = Dims(student=3, teacher=5, classes=4)
-LABELS = torch.tensor([0, 3])
+SAMPLES = Samples(torch.tensor([0, 3]), torch.tensor([1, 5]))
+ONE = Samples(SAMPLES.labels[:1], SAMPLES.rows[:1])
 
 
 def _outputs(dim: int, *, requires_grad: bool = False) -> Outputs:
@@ -69,9 +73,10 @@ def test_malformed_expressions_are_refused(expression: str, message: str) -> Non
         ({"kd": {"temperature": 0.0}}, "temperature is 0.0"),
         ({"kd": {"dims": 1.0}}, "unknown option of kd 'dims'"),
         ({"ce": {"label_smoothing": 1.0}}, "label_smoothing is 1.0"),
+        ({"kd": {"temperature": "hot"}}, "kd: temperature is 'hot': Input should be a valid number"),
     ],
 )
-def test_wrong_options_are_refused(options: dict[str, dict[str, float]], message: str) -> None:
+def test_wrong_options_are_refused(options: dict[str, Options], message: str) -> None:
     with pytest.raises(RecipeError) as error:
         build_method("ce + kd", DIMS, options)
     assert message in str(error.value)
@@ -80,7 +85,7 @@ def test_wrong_options_are_refused(options: dict[str, dict[str, float]], message
 def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
     student, teacher = _outputs(3), _outputs(5)
     methods = build_method("ce + 0.3 kd + 0.5 calibrated_mse", DIMS)
-    total, values = methods(student, teacher, LABELS)
+    total, values = methods(student, teacher, SAMPLES)
     assert list(values) == ["ce", "kd", "calibrated_mse"]
     assert total.shape == ()
     torch.testing.assert_close(total, values["ce"] + 0.3 * values["kd"] + 0.5 * values["calibrated_mse"])
@@ -88,8 +93,8 @@ def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
 
 def test_values_are_those_of_the_terms_alone_and_detached() -> None:
     student, teacher = _outputs(3, requires_grad=True), _outputs(5)
-    total, values = build_method("ce + 0.3 kd", DIMS, {"kd": {"temperature": 2.0}})(student, teacher, LABELS)
-    alone = METHODS["kd"](DIMS, temperature=2.0)(student, teacher, LABELS)  # type: ignore[call-arg]
+    total, values = build_method("ce + 0.3 kd", DIMS, {"kd": {"temperature": 2.0}})(student, teacher, SAMPLES)
+    alone = METHODS["kd"](DIMS, temperature=2.0)(student, teacher, SAMPLES)  # type: ignore[call-arg]
     torch.testing.assert_close(values["kd"], alone.detach())
     assert total.requires_grad
     assert not any(value.requires_grad for value in values.values())
@@ -98,20 +103,25 @@ def test_values_are_those_of_the_terms_alone_and_detached() -> None:
 def test_maps_between_embeddings_are_trained_with_the_student() -> None:
     assert not list(build_method("ce + kd", DIMS).parameters())
     methods = build_method("calibrated_mse", DIMS)
-    total, _ = methods(_outputs(3), _outputs(5), LABELS)
+    total, _ = methods(_outputs(3), _outputs(5), SAMPLES)
     total.backward()
     names = {"methods.calibrated_mse.projection.weight", "methods.calibrated_mse.projection.bias"}
     assert {name for name, parameter in methods.named_parameters() if parameter.grad is not None} == names
 
 
 def test_only_labels_need_no_teacher() -> None:
-    assert not build_method("ce", DIMS).uses_teacher
-    assert build_method("ce + kd", DIMS).uses_teacher
+    assert not needs_of("ce").teacher
+    assert needs_of("ce + kd").teacher
+
+
+def test_only_the_labels_need_labels() -> None:
+    assert needs_of("ce + kd").labels
+    assert not needs_of("kd + feature_mse").labels
 
 
 def test_the_default_is_a_sum_of_known_terms() -> None:
     assert "ce" in {term.name for term in parse_expression(DEFAULT_METHOD)}
-    assert build_method(DEFAULT_METHOD, DIMS).uses_teacher
+    assert needs_of(DEFAULT_METHOD).teacher
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -126,7 +136,7 @@ def test_each_term_is_a_finite_scalar_for_a_batch_of_one(name: str) -> None:
     method: Method = METHODS[name](DIMS)
     student, teacher = _outputs(3, requires_grad=True), _outputs(5)
     one = Outputs(student.embedding[:1], student.logits[:1])
-    loss = method(one, Outputs(teacher.embedding[:1], teacher.logits[:1]), LABELS[:1])
+    loss = method(one, Outputs(teacher.embedding[:1], teacher.logits[:1]), ONE)
     loss.backward()
     gradients = [tensor.grad for tensor in (student.embedding, student.logits) if tensor.grad is not None]
     assert loss.shape == ()
@@ -140,4 +150,4 @@ def test_each_term_survives_extreme_logits(name: str) -> None:
     method = METHODS[name](DIMS)
     student = Outputs(torch.full((2, 3), 1e4), torch.tensor([[1e4, -1e4, 0.0, 0.0], [0.0, 1e4, 0.0, -1e4]]))
     teacher = Outputs(torch.full((2, 5), -1e4), -student.logits)
-    assert torch.isfinite(method(student, teacher, LABELS))
+    assert torch.isfinite(method(student, teacher, SAMPLES))

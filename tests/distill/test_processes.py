@@ -30,7 +30,7 @@ torch.set_num_threads(1)
 session = open_session("fp32", 0, cpu=True)
 images = TrainingImages.load(load_splits(sys.argv[1]).train, Augment(flip=True, rotation_degrees=10), session)
 torch.manual_seed(0)
-task = LabelTask(Classifier(build_backbone("conv4-8", 3), 8, 8))
+task = LabelTask(Classifier(build_backbone("conv4-8", 3), 8))
 for module in task.modules():
     if isinstance(module, nn.BatchNorm2d):
         module.eval()

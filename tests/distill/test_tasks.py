@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgekd.distill.backbones import Backbone
 from edgekd.distill.tasks import Classifier, EpisodeTask, LabelTask, QuantizeTask
 
 
@@ -20,7 +21,7 @@ def test_episode_loss_is_cosine_to_the_mean_support_embedding() -> None:
             for q in episode[label, shot:]:
                 logits = np.array([tau * q @ m / np.linalg.norm(q) / np.linalg.norm(m) for m in means])
                 losses.append(np.log(np.exp(logits).sum()) - logits[label])
-    assert abs(float(loss) - np.mean(losses)) < 1e-5
+    assert abs(loss.item() - np.mean(losses)) < 1e-5
 
 
 def test_the_temperature_is_learned() -> None:
@@ -31,7 +32,7 @@ def test_the_temperature_is_learned() -> None:
 
 def test_label_task_is_cross_entropy() -> None:
     torch.manual_seed(0)
-    classifier = Classifier(nn.Flatten(), 12, 3)
+    classifier = Classifier(Backbone(nn.Flatten(), in_channels=3, embedding_dim=12), 3)
     images, labels = torch.randn(4, 3, 2, 2), torch.tensor([0, 1, 2, 1])
     logits = classifier(images).logits
     expected = -(logits.softmax(1).log()[torch.arange(4), labels]).mean()

@@ -5,7 +5,7 @@ A spec is `name` or `name:argument`; `name-argument` means the same, so `conv4-6
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,21 +19,42 @@ MAX_WIDTH = 65_536  # far above any network; a mistyped width must not exhaust t
 class Backbone(nn.Module):
     """A network from normalized images to embeddings; it knows nothing of labels, classes or distillation.
 
-    `min_size` is the smallest height and width in pixels that leaves something to pool.
+    `min_size` is the smallest height and width in pixels that leaves something to pool. `layers` names the submodules
+    of `body` whose outputs (b, c, h, w) are its intermediate maps, from the first block to the last.
     """
 
-    def __init__(self, body: nn.Module, *, in_channels: int, embedding_dim: int, min_size: int = 1) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        in_channels: int,
+        embedding_dim: int,
+        min_size: int = 1,
+        layers: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.body = body
         self.in_channels = in_channels
         self.embedding_dim = embedding_dim
         self.min_size = min_size
+        self.layers = tuple(layers)
         self.spec = ""
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (b, in_channels, height, width) to embeddings (b, embedding_dim)."""
         embedding: Tensor = self.body(images)
         return embedding
+
+    def layer(self, number: int) -> nn.Module:
+        """Return the submodule whose output is map `number`, counted from 1.
+
+        Raises:
+            RecipeError: there is no such layer.
+        """
+        if not 1 <= number <= len(self.layers):
+            has = f"its layers are 1 to {len(self.layers)}" if self.layers else "it has no layers that can be looked at"
+            raise RecipeError(f"backbone '{self.spec}' has no layer {number}: {has}")
+        return self.body.get_submodule(self.layers[number - 1])
 
 
 @dataclass(frozen=True)

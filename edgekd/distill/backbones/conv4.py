@@ -29,7 +29,13 @@ def conv4(request: Request) -> Backbone:
         layers |= _block(index, before, after, request.drop)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    return Backbone(nn.Sequential(layers), in_channels=request.in_channels, embedding_dim=widths[-1], min_size=16)
+    return Backbone(
+        nn.Sequential(layers),
+        in_channels=request.in_channels,
+        embedding_dim=widths[-1],
+        min_size=16,
+        layers=[f"maxpool{index}" for index in range(1, len(widths) + 1)],
+    )
 
 
 def _block(index: int, in_channels: int, width: int, drop: float) -> OrderedDict[str, nn.Module]:

@@ -63,7 +63,13 @@ def _build(request: Request, widths: tuple[int, ...]) -> Backbone:
     request.refuse("pretrained")
     blocks = [ResidualBlock(before, after, request.drop) for before, after in pairwise((request.in_channels, *widths))]
     body = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return Backbone(body, in_channels=request.in_channels, embedding_dim=widths[-1], min_size=16)
+    return Backbone(
+        body,
+        in_channels=request.in_channels,
+        embedding_dim=widths[-1],
+        min_size=16,
+        layers=[str(index) for index in range(len(blocks))],
+    )
 
 
 def _conv_norm(in_channels: int, width: int, kernel: int) -> tuple[nn.Conv2d, nn.BatchNorm2d]:

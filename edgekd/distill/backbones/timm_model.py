@@ -27,7 +27,15 @@ def timm_model(request: Request) -> Backbone:
         body = nn.Sequential(ImageNetInput(network.pretrained_cfg["mean"], network.pretrained_cfg["std"]), network)
     # Some models put a layer between the pooled features and the classifier; what it gives out is the embedding.
     embedding_dim = int(getattr(network, "head_hidden_size", None) or network.num_features)
-    return Backbone(body, in_channels=request.in_channels, embedding_dim=embedding_dim)
+    layers = _layers(network, "1." if request.pretrained else "")
+    return Backbone(body, in_channels=request.in_channels, embedding_dim=embedding_dim, layers=layers)
+
+
+def _layers(network: nn.Module, prefix: str) -> list[str]:
+    """Return the modules that timm itself names as the ends of stages, where they are modules of this network."""
+    known = dict(network.named_modules())
+    names = [str(info["module"]) for info in getattr(network, "feature_info", ())]
+    return [prefix + name for name in names if name in known]
 
 
 def _create(request: Request) -> Any:  # noqa: ANN401 - timm's models share attributes but no class

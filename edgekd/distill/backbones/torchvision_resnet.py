@@ -48,7 +48,9 @@ def _build(request: Request, name: str) -> Backbone:
     embedding_dim = network.fc.in_features
     network.fc = nn.Identity()
     body = nn.Sequential(_imagenet_input(request), network) if request.pretrained else network
-    return Backbone(body, in_channels=request.in_channels, embedding_dim=embedding_dim)
+    prefix = "1." if request.pretrained else ""
+    layers = [f"{prefix}layer{index}" for index in range(1, 5)]
+    return Backbone(body, in_channels=request.in_channels, embedding_dim=embedding_dim, layers=layers)
 
 
 def _shrink_stem(network: ResNet, in_channels: int) -> None:

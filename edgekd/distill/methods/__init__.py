@@ -5,8 +5,17 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from edgekd.distill.methods.base import METHODS, Dims, Method, Outputs, register
-from edgekd.distill.methods.expression import Term, WeightedMethods, build_method, parse_expression
+from edgekd.distill.methods.base import METHODS, Dims, MapShape, Method, Outputs, Samples, register
+from edgekd.distill.methods.expression import (
+    Needs,
+    Term,
+    WeightedMethods,
+    adapt_recipe,
+    build_method,
+    needs_of,
+    option_types,
+    parse_expression,
+)
 from edgekd.recipe import DEFAULT_METHOD
 
 for _module in pkgutil.iter_modules(__path__):
@@ -16,11 +25,17 @@ __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
     "Dims",
+    "MapShape",
     "Method",
+    "Needs",
     "Outputs",
+    "Samples",
     "Term",
     "WeightedMethods",
+    "adapt_recipe",
     "build_method",
+    "needs_of",
+    "option_types",
     "parse_expression",
     "register",
 ]

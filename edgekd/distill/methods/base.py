@@ -5,46 +5,91 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from edgekd.distill.tasks import Classifier
+    from edgekd.recipe import Recipe
+
+MapShape = tuple[int, int, int]  # channels, height, width
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network gives out: embedding (b, d), logits (b, classes), and intermediate maps by name if asked for."""
+    """What a network gives out: embedding (b, d), logits (b, classes), and maps (b, c, h, w) of the layers asked for.
+
+    Layers count from 1, in the order of the backbone's `layers`.
+    """
 
     embedding: Tensor
     logits: Tensor
-    features: Mapping[str, Tensor] = field(default_factory=dict)
+    maps: Mapping[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is known of the images of a batch beside their pixels.
+
+    labels (b,); rows (b,): the place of each image in the training set; progress: 0 at the first step of the stage,
+    towards 1 at its last.
+    """
+
+    labels: Tensor
+    rows: Tensor
+    progress: float = 0.0
 
 
 @dataclass(frozen=True)
 class Dims:
-    """Sizes a term may need for layers of its own: both embeddings and the classes."""
+    """Sizes a term may need for layers of its own: both embeddings, classes, training images, both networks' maps."""
 
     student: int
     teacher: int
     classes: int
+    images: int = 1
+    student_maps: Mapping[int, MapShape] = field(default_factory=dict)
+    teacher_maps: Mapping[int, MapShape] = field(default_factory=dict)
 
 
 class Method(nn.Module, ABC):
     """One term. Options are keyword arguments of the constructor, whose defaults are the source's.
 
     A term may have parameters of its own (a map between embeddings); they are trained with the student, then dropped.
+
+    uses_teacher: whether it looks at the teacher. uses_labels: whether it looks at the labels; a sum in which no term
+    does trains on images alone. online: the teacher learns at the same time, from its own start; the loss trains both.
+    student_layers, teacher_layers: the layers whose maps it needs, set by the constructor.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
     uses_teacher: ClassVar[bool] = True
+    uses_labels: ClassVar[bool] = False
+    online: ClassVar[bool] = False
+    student_layers: tuple[int, ...] = ()
+    teacher_layers: tuple[int, ...] = ()
 
     def __init__(self, dims: Dims) -> None:
         super().__init__()
         self.dims = dims
 
     @abstractmethod
-    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
-        """Return the loss, a scalar, averaged over the batch; `labels` (b,)."""
+    def forward(self, student: Outputs, teacher: Outputs, samples: Samples) -> Tensor:
+        """Return the loss, a scalar, averaged over the batch."""
+
+    @classmethod
+    def adapt(cls, recipe: Recipe, options: Mapping[str, object]) -> Recipe:  # noqa: ARG003 - for terms that need it
+        """Return the recipe with what this term needs elsewhere in it (a teacher trained in a certain way).
+
+        Raises:
+            RecipeError: the recipe asks for the contrary.
+        """
+        return recipe
+
+    def begin(self, student: Classifier, teacher: Classifier) -> None:
+        """Look at both networks once, before the first step, and change the student's start where the term says so."""
 
 
 _M = TypeVar("_M", bound=Method)

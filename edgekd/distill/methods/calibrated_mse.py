@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgekd.distill.methods.base import Dims, Method, Outputs, register
+from edgekd.distill.methods.base import Dims, Method, Outputs, Samples, register
 from edgekd.errors import RecipeError
 
 
@@ -29,7 +29,7 @@ class CalibratedMSE(Method):
         self.beta = beta
         self.projection = nn.Linear(dims.student, dims.teacher)
 
-    def forward(self, student: Outputs, teacher: Outputs, _labels: Tensor) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, _samples: Samples) -> Tensor:
         """Return the mean over the batch and the teacher's dimensions."""
         error = self.projection(student.embedding) - teacher.embedding  # (b, teacher)
         loss: Tensor = error.abs().pow(2 * self.beta).mean()  # e'^2 = |e|^(2 beta)

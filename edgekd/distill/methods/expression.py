@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from edgekd.distill.methods.base import METHODS, Dims, Method, Outputs
+from edgekd.distill.methods.base import METHODS, Dims, Method, Outputs, Samples
 from edgekd.errors import RecipeError, unknown
+from edgekd.recipe import Options, Recipe
+
+if TYPE_CHECKING:
+    from edgekd.distill.tasks import Classifier
 
 TERM = re.compile(r"(?:(?P<weight>\d+\.?\d*|\.\d+)\s*\*?\s*)?(?P<name>[A-Za-z_]\w*)")
 EXAMPLE = "for example 'ce + 0.3 kd'"
@@ -32,18 +37,61 @@ class WeightedMethods(nn.Module):
         super().__init__()
         self.weights = {term.name: term.weight for term in terms}
         self.methods = nn.ModuleDict({method.name: method for method in methods})
-        self.uses_teacher = any(method.uses_teacher for method in methods)
+        self.student_layers = tuple(sorted({layer for method in methods for layer in method.student_layers}))
+        self.teacher_layers = tuple(sorted({layer for method in methods for layer in method.teacher_layers}))
 
-    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, student: Outputs, teacher: Outputs, samples: Samples) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the total loss, and each term's value before its weight, detached."""
-        values: dict[str, Tensor] = {name: method(student, teacher, labels) for name, method in self.methods.items()}
+        values: dict[str, Tensor] = {name: method(student, teacher, samples) for name, method in self.methods.items()}
         total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return total, {name: value.detach() for name, value in values.items()}
 
+    def begin(self, student: Classifier, teacher: Classifier) -> None:
+        """Let each term look at both networks before the first step."""
+        for method in self.methods.values():
+            assert isinstance(method, Method)
+            method.begin(student, teacher)
 
-def build_method(
-    expression: str, dims: Dims, options: Mapping[str, Mapping[str, float]] | None = None
-) -> WeightedMethods:
+
+@dataclass(frozen=True)
+class Needs:
+    """What a sum of terms asks of the run: a teacher, labels, a teacher that learns at the same time."""
+
+    teacher: bool
+    labels: bool
+    online: bool
+
+
+def needs_of(expression: str) -> Needs:
+    """Return what `expression` asks of the run.
+
+    Raises:
+        RecipeError: as `parse_expression`; or some terms want a teacher that learns and others one that has learned.
+    """
+    methods = [METHODS[term.name] for term in parse_expression(expression)]
+    taught = [method for method in methods if method.uses_teacher]
+    online = [method.name for method in taught if method.online]
+    if online and len(online) < len(taught):
+        trained = next(method.name for method in taught if not method.online)
+        raise RecipeError(
+            f"method '{expression}': {online[0]} trains its teacher at the same time, {trained} needs a trained one; "
+            "choose one of them"
+        )
+    return Needs(bool(taught), any(method.uses_labels for method in methods), bool(online))
+
+
+def adapt_recipe(recipe: Recipe) -> Recipe:
+    """Return the recipe with what each term of its method needs elsewhere in it.
+
+    Raises:
+        RecipeError: the method is malformed, or the recipe contradicts it.
+    """
+    for term in parse_expression(recipe.distill.method):
+        recipe = METHODS[term.name].adapt(recipe, recipe.distill.options.get(term.name, {}))
+    return recipe
+
+
+def build_method(expression: str, dims: Dims, options: Mapping[str, Options] | None = None) -> WeightedMethods:
     """Build the sum that `expression` writes down; `options` holds each term's options by the term's name.
 
     Raises:
@@ -82,10 +130,25 @@ def _parse_term(text: str, expression: str) -> Term:
     return term
 
 
-def _build(name: str, dims: Dims, options: Mapping[str, float]) -> Method:
+def _build(name: str, dims: Dims, options: Options) -> Method:
     method = METHODS[name]
-    legal = [option for option in inspect.signature(method).parameters if option != "dims"]
+    types = option_types(method)
     for option in options:
-        if option not in legal:
-            raise RecipeError(unknown(f"option of {name}", option, legal))
-    return method(dims, **options)
+        if option not in types:
+            raise RecipeError(unknown(f"option of {name}", option, types))
+    given = {option: _checked(value, types[option], f"{name}: {option}") for option, value in options.items()}
+    return method(dims, **given)
+
+
+def option_types(method: type[Method]) -> dict[str, object]:
+    """Return the options of a term and the type of each."""
+    hints = get_type_hints(method.__init__)
+    return {name: hint for name, hint in hints.items() if name not in {"dims", "return"}}
+
+
+def _checked(value: object, wanted: Any, what: str) -> Any:  # noqa: ANN401 - an option is of any type
+    adapter = TypeAdapter(wanted)
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise RecipeError(f"{what} is {value!r}: {error.errors()[0]['msg']}") from None

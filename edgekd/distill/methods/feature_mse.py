@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.distill.methods.base import Dims, Method, Outputs, register
+from edgekd.distill.methods.base import Dims, Method, Outputs, Samples, register
 
 
 @register
@@ -19,6 +19,6 @@ class FeatureMSE(Method):
         super().__init__(dims)
         self.projection = nn.Linear(dims.student, dims.teacher)
 
-    def forward(self, student: Outputs, teacher: Outputs, _labels: Tensor) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, _samples: Samples) -> Tensor:
         """Return the mean over the batch and the teacher's dimensions."""
         return functional.mse_loss(self.projection(student.embedding), teacher.embedding)

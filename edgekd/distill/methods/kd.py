@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from edgekd.distill.methods.base import Dims, Method, Outputs, register
+from edgekd.distill.methods.base import Dims, Method, Outputs, Samples, register
 from edgekd.distill.methods.divergence import kl_divergence
 from edgekd.errors import RecipeError
 
@@ -22,7 +22,7 @@ class SoftTargets(Method):
             raise RecipeError(f"kd: temperature is {temperature}; it must be above 0")
         self.temperature = temperature
 
-    def forward(self, student: Outputs, teacher: Outputs, _labels: Tensor) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, _samples: Samples) -> Tensor:
         """Return the mean over the batch, in nats times T^2."""
         divergence = kl_divergence(teacher.logits / self.temperature, student.logits / self.temperature)
         return self.temperature**2 * divergence

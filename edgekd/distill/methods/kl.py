@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from edgekd.distill.methods.base import Dims, Method, Outputs, register
+from edgekd.distill.methods.base import Dims, Method, Outputs, Samples, register
 from edgekd.distill.methods.divergence import kl_divergence
 from edgekd.errors import RecipeError
 
@@ -25,6 +25,6 @@ class SharpenedTargets(Method):
             raise RecipeError(f"kl: tau is {tau}; it must be above 0")
         self.tau = tau
 
-    def forward(self, student: Outputs, teacher: Outputs, _labels: Tensor) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, _samples: Samples) -> Tensor:
         """Return the mean over the batch, in nats."""
         return kl_divergence(teacher.logits / self.tau, student.logits)

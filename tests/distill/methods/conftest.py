@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgekd.distill.methods import Dims, Outputs
+from edgekd.distill.methods import Dims, Outputs, Samples
 
 
 @pytest.fixture
@@ -14,8 +14,8 @@ def dims() -> Dims:
 
 
 @pytest.fixture
-def labels() -> torch.Tensor:
-    return torch.tensor([4, 0, 2])
+def samples() -> Samples:
+    return Samples(labels=torch.tensor([4, 0, 2]), rows=torch.tensor([6, 1, 3]), progress=0.25)
 
 
 def _outputs(seed: int, dim: int, classes: int) -> Outputs:

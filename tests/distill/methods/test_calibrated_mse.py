@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from edgekd.distill.methods import Dims, Outputs
+from edgekd.distill.methods import Dims, Outputs, Samples
 from edgekd.distill.methods.calibrated_mse import CalibratedMSE
 from edgekd.errors import RecipeError
 
@@ -22,22 +22,22 @@ def _reference(method: CalibratedMSE, student: Outputs, teacher: Outputs, beta: 
 
 
 @pytest.mark.parametrize("beta", [0.5, 0.8, 1.0])
-def test_value(dims: Dims, student: Outputs, teacher: Outputs, labels: torch.Tensor, beta: float) -> None:
+def test_value(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples, beta: float) -> None:
     method = CalibratedMSE(dims, beta=beta).double()
-    assert method(student, teacher, labels).item() == pytest.approx(_reference(method, student, teacher, beta))
+    assert method(student, teacher, samples).item() == pytest.approx(_reference(method, student, teacher, beta))
 
 
-def test_default_beta(dims: Dims, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> None:
+def test_default_beta(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples) -> None:
     method = CalibratedMSE(dims).double()
-    assert method(student, teacher, labels).item() == pytest.approx(_reference(method, student, teacher, 0.8))
+    assert method(student, teacher, samples).item() == pytest.approx(_reference(method, student, teacher, 0.8))
 
 
-def test_gradient_of_embedding_and_map(dims: Dims, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> None:
+def test_gradient_of_embedding_and_map(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples) -> None:
     method = CalibratedMSE(dims).double()
 
     def loss(embedding: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         parameters = {"projection.weight": weight, "projection.bias": bias}
-        outputs = (Outputs(embedding, student.logits), teacher, labels)
+        outputs = (Outputs(embedding, student.logits), teacher, samples)
         result: torch.Tensor = torch.func.functional_call(method, parameters, outputs)
         return result
 
@@ -47,12 +47,12 @@ def test_gradient_of_embedding_and_map(dims: Dims, student: Outputs, teacher: Ou
 
 @pytest.mark.parametrize("beta", [0.5, 0.8, 1.0])
 def test_no_error_has_no_loss_and_a_finite_gradient(
-    dims: Dims, student: Outputs, labels: torch.Tensor, beta: float
+    dims: Dims, student: Outputs, samples: Samples, beta: float
 ) -> None:
     method = CalibratedMSE(dims, beta=beta).double()
     embedding = student.embedding.requires_grad_()
     mapped = method.projection(embedding).detach()
-    loss = method(Outputs(embedding, student.logits), Outputs(mapped, student.logits), labels)
+    loss = method(Outputs(embedding, student.logits), Outputs(mapped, student.logits), samples)
     loss.backward()
     assert loss.item() == 0
     assert embedding.grad is not None

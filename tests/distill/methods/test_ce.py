@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from edgekd.distill.methods import Dims, Outputs
+from edgekd.distill.methods import Dims, Outputs, Samples
 from edgekd.distill.methods.ce import CrossEntropy
 from edgekd.errors import RecipeError
 
@@ -21,25 +21,25 @@ def _reference(logits: list[list[float]], labels: list[int], smoothing: float) -
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_value(dims: Dims, student: Outputs, teacher: Outputs, labels: torch.Tensor, smoothing: float) -> None:
-    loss = CrossEntropy(dims, label_smoothing=smoothing)(student, teacher, labels)
-    assert float(loss) == pytest.approx(_reference(student.logits.tolist(), labels.tolist(), smoothing))
+def test_value(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples, smoothing: float) -> None:
+    loss = CrossEntropy(dims, label_smoothing=smoothing)(student, teacher, samples)
+    assert float(loss) == pytest.approx(_reference(student.logits.tolist(), samples.labels.tolist(), smoothing))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_gradient(dims: Dims, student: Outputs, teacher: Outputs, labels: torch.Tensor, smoothing: float) -> None:
+def test_gradient(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples, smoothing: float) -> None:
     method = CrossEntropy(dims, label_smoothing=smoothing)
 
     def loss(logits: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = method(Outputs(student.embedding, logits), teacher, labels)
+        result: torch.Tensor = method(Outputs(student.embedding, logits), teacher, samples)
         return result
 
     assert torch.autograd.gradcheck(loss, (student.logits.requires_grad_(),))
 
 
-def test_a_sure_and_right_student_has_none(dims: Dims, teacher: Outputs, labels: torch.Tensor) -> None:
-    sure = 100.0 * torch.eye(dims.classes, dtype=torch.float64)[labels]
-    loss = CrossEntropy(dims)(Outputs(torch.zeros(3, 3), sure), teacher, labels)
+def test_a_sure_and_right_student_has_none(dims: Dims, teacher: Outputs, samples: Samples) -> None:
+    sure = 100.0 * torch.eye(dims.classes, dtype=torch.float64)[samples.labels]
+    loss = CrossEntropy(dims)(Outputs(torch.zeros(3, 3), sure), teacher, samples)
     assert float(loss) == pytest.approx(0, abs=1e-12)
 
 

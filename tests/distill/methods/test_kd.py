@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from edgekd.distill.methods import Dims, Outputs
+from edgekd.distill.methods import Dims, Outputs, Samples
 from edgekd.distill.methods.kd import SoftTargets
 from edgekd.errors import RecipeError
 
@@ -24,19 +24,19 @@ def _reference(teacher: list[list[float]], student: list[list[float]], temperatu
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_value(dims: Dims, student: Outputs, teacher: Outputs, labels: torch.Tensor, temperature: float) -> None:
-    loss = SoftTargets(dims, temperature=temperature)(student, teacher, labels)
+def test_value(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples, temperature: float) -> None:
+    loss = SoftTargets(dims, temperature=temperature)(student, teacher, samples)
     assert float(loss) == pytest.approx(_reference(teacher.logits.tolist(), student.logits.tolist(), temperature))
 
 
-def test_default_temperature(dims: Dims, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> None:
-    loss = SoftTargets(dims)(student, teacher, labels)
+def test_default_temperature(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples) -> None:
+    loss = SoftTargets(dims)(student, teacher, samples)
     assert float(loss) == pytest.approx(_reference(teacher.logits.tolist(), student.logits.tolist(), 4.0))
 
 
-def test_gradient(dims: Dims, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> None:
+def test_gradient(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples) -> None:
     def loss(logits: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = SoftTargets(dims)(Outputs(student.embedding, logits), teacher, labels)
+        result: torch.Tensor = SoftTargets(dims)(Outputs(student.embedding, logits), teacher, samples)
         return result
 
     assert torch.autograd.gradcheck(loss, (student.logits.requires_grad_(),))
@@ -53,8 +53,8 @@ def test_gradient_keeps_its_size_as_the_temperature_grows(dims: Dims, student: O
         torch.testing.assert_close(gradient, difference / (dims.classes * len(logits)), atol=0.02, rtol=0)
 
 
-def test_the_teacher_itself_has_none(dims: Dims, teacher: Outputs, labels: torch.Tensor) -> None:
-    assert float(SoftTargets(dims)(teacher, teacher, labels)) == pytest.approx(0, abs=1e-12)
+def test_the_teacher_itself_has_none(dims: Dims, teacher: Outputs, samples: Samples) -> None:
+    assert float(SoftTargets(dims)(teacher, teacher, samples)) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from edgekd.distill.methods import Dims, Outputs
+from edgekd.distill.methods import Dims, Outputs, Samples
 from edgekd.distill.methods.kd import SoftTargets
 from edgekd.distill.methods.kl import SharpenedTargets
 from edgekd.errors import RecipeError
@@ -23,29 +23,27 @@ def _reference(teacher: Outputs, student: Outputs, tau: float) -> float:
 
 
 @pytest.mark.parametrize("tau", [0.25, 1.0, 2.0])
-def test_value(dims: Dims, student: Outputs, teacher: Outputs, labels: torch.Tensor, tau: float) -> None:
-    loss = SharpenedTargets(dims, tau=tau)(student, teacher, labels)
+def test_value(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples, tau: float) -> None:
+    loss = SharpenedTargets(dims, tau=tau)(student, teacher, samples)
     assert float(loss) == pytest.approx(_reference(teacher, student, tau))
 
 
-def test_gradient(dims: Dims, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> None:
+def test_gradient(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples) -> None:
     def loss(logits: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = SharpenedTargets(dims)(Outputs(student.embedding, logits), teacher, labels)
+        result: torch.Tensor = SharpenedTargets(dims)(Outputs(student.embedding, logits), teacher, samples)
         return result
 
     assert torch.autograd.gradcheck(loss, (student.logits.requires_grad_(),))
 
 
-def test_zero_for_a_student_as_sharp_as_the_sharpened_teacher(
-    dims: Dims, teacher: Outputs, labels: torch.Tensor
-) -> None:
+def test_zero_for_a_student_as_sharp_as_the_sharpened_teacher(dims: Dims, teacher: Outputs, samples: Samples) -> None:
     sharp = Outputs(teacher.embedding, teacher.logits / 0.25)
-    assert float(SharpenedTargets(dims)(sharp, teacher, labels)) == pytest.approx(0, abs=1e-12)
+    assert float(SharpenedTargets(dims)(sharp, teacher, samples)) == pytest.approx(0, abs=1e-12)
 
 
-def test_at_one_it_is_kd_at_one(dims: Dims, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> None:
-    plain = SharpenedTargets(dims, tau=1.0)(student, teacher, labels)
-    torch.testing.assert_close(plain, SoftTargets(dims, temperature=1.0)(student, teacher, labels))
+def test_at_one_it_is_kd_at_one(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples) -> None:
+    plain = SharpenedTargets(dims, tau=1.0)(student, teacher, samples)
+    torch.testing.assert_close(plain, SoftTargets(dims, temperature=1.0)(student, teacher, samples))
 
 
 @pytest.mark.parametrize("tau", [0.0, -1.0, float("nan")])

@@ -60,7 +60,7 @@ class QuantScheme(_Frozen):
     """How numbers become integers: bit-widths, granularity of the weight scales, kind of every scale.
 
     `relu_unsigned`: what is never negative (ReLU outputs, the embedding) is unsigned, else signed; the zero point is 0
-    either way.
+    either way. A bias is a stored number of `bias_bits` times 2^`bias_shift_bits`; the file holds the product as int32.
     """
 
     weight_bits: int = Field(default=8, ge=2, le=8)
@@ -68,6 +68,8 @@ class QuantScheme(_Frozen):
     granularity: Literal["per_tensor", "per_channel"] = "per_channel"
     scale: Literal["float", "power_of_two"] = "float"
     relu_unsigned: bool = True
+    bias_bits: int = Field(default=32, ge=2, le=32)
+    bias_shift_bits: int = Field(default=0, ge=0, le=24)
     method: Literal["qat", "ptq"] = "qat"
 
 

@@ -21,16 +21,19 @@ from edgekd.distill import quantize
 from edgekd.distill.backbones import build_backbone, deployed_parameters
 from edgekd.distill.embed import embed as embed_float
 from edgekd.distill.pipeline import run_distillation
+from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Silent, Stopped, open_session
 from edgekd.distill.stages import float_student_of
 from edgekd.errors import ModelError, RunError, StorageError
 from edgekd.files import sha256_file
 from edgekd.manifest import METADATA_KEY, DataRef, Manifest, QuantScheme
 from edgekd.profile import HardwareProfile, load_profile
-from edgekd.recipe import load_recipe
+from edgekd.profile_toml import profile_names
+from edgekd.recipe import Quantize, load_recipe
 from edgekd.run import Run
 from edgekd.verify.costs import costs_of
 from edgekd.verify.layers import layers_of
+from edgekd.verify.pipeline import verify
 from edgekd.verify.reading import read_graph
 
 INTEGER_KERNELS = {"QLinearConv": 4, "Conv": 0, "FusedConv": 0, "QLinearGlobalAveragePool": 1, "GlobalAveragePool": 0}
@@ -213,6 +216,28 @@ def test_powers_of_two_are_exact(granularity: str, relu_unsigned: bool, size: in
     plain, optimized = (embed(content, to_int8(images.images), f"ORT_{level}_ALL") for level in ("DISABLE", "ENABLE"))
     assert np.array_equal(plain, optimized)
     assert len(np.unique(plain)) > 5
+
+
+def test_biases_are_what_the_target_stores() -> None:
+    scheme = QuantScheme(scale="power_of_two", granularity="per_tensor", bias_bits=8, bias_shift_bits=7)
+    network, images = quantized(scheme, 32)
+    model = export.to_integer_onnx(network, images)
+    assert export.compare(network, model, images.images).differing == 0
+    constants = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    stored = np.concatenate([values for values in constants if values.dtype == np.int32 and values.ndim == 1])
+    assert np.any(stored)
+    assert not np.any(stored % 128)
+    assert np.all((stored >= -128 * 128) & (stored <= 127 * 128))
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_file_made_for_a_profile_is_in_its_formats(name: str, tmp_path: Path) -> None:
+    """Nothing but the accuracy and the size of a network is left to the user: every shipped profile takes its file."""
+    profile = load_profile(name)
+    network, images = quantized(resolve_scheme(profile, Quantize()), 32)
+    onnx.save(export.to_integer_onnx(network, images), tmp_path / "model.onnx")
+    report = verify(tmp_path / "model.onnx", profile=profile, static=True)
+    assert [f"{finding.rule}: {finding.message}" for finding in report.findings if finding.status == "fail"] == []
 
 
 def test_a_float_run_exports_powers_of_two_on_demand(finished: Run, tmp_path: Path) -> None:

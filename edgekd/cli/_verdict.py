@@ -18,7 +18,7 @@ from edgekd.verify.report import Report, Unverified, collect
 from edgekd.verify.requirements import RULE
 from edgekd.verify.rules import Finding
 
-COLOURS = {"fail": "bold red", "unknown": "yellow", "pass": "green"}
+COLOURS = {"fail": "bold red", "pass": "green", "unknown": "yellow"}
 MOST_NAMES = 12  # of nodes with the same finding
 
 
@@ -89,7 +89,7 @@ def _same_images(report: Report) -> bool:
 
 
 def _findings_table(findings: Sequence[Finding]) -> Table:
-    """Failures first, with each hint and the source of each limit once; then what is unknown, then what passed."""
+    """Failures first, with each hint and the source of each limit once; then what passed, then what is unknown."""
     table = Table("", "rule", "finding", box=None, header_style="bold", pad_edge=False)
     cited: set[str | None] = {None, ""}
     hinted: set[tuple[str, str]] = set()
@@ -151,4 +151,4 @@ def _coloured(status: str) -> str:
 
 def _counts(report: Report) -> str:
     statuses = [finding.status for finding in report.findings]
-    return ", ".join(f"{sum(item == status for item in statuses)} {status}" for status in reversed(COLOURS))
+    return ", ".join(f"{sum(item == status for item in statuses)} {status}" for status in ("pass", "unknown", "fail"))

@@ -20,7 +20,7 @@ from torch.fx.experimental.optimization import fuse
 
 from edgekd.distill import calibrate
 from edgekd.distill.backbones import Backbone
-from edgekd.distill.quantizers import act_quantizer, pixel_quantizer, sum_pool, weight_quantizer
+from edgekd.distill.quantizers import act_quantizer, bias_quantizer, pixel_quantizer, sum_pool, weight_quantizer
 from edgekd.errors import ModelError
 from edgekd.manifest import QuantScheme
 
@@ -127,13 +127,12 @@ def _replacement(module: nn.Module, name: str, scheme: QuantScheme, calibration:
 
 def _quantized_layer(layer: nn.Conv2d | nn.Linear, scheme: QuantScheme) -> nn.Module:
     from brevitas.nn import QuantConv2d, QuantLinear
-    from brevitas.quant import Int32Bias
 
     shared = {
         "bias": True,
         "weight_quant": weight_quantizer(scheme),
         "weight_bit_width": scheme.weight_bits,
-        "bias_quant": Int32Bias,
+        "bias_quant": bias_quantizer(scheme),
     }
     quantized: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Conv2d):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from edgekd.manifest import QuantScheme
 
@@ -42,6 +42,31 @@ def act_quantizer(scheme: QuantScheme, threshold: float) -> Any:  # noqa: ANN401
     minimum = 0.0 if scheme.relu_unsigned else -threshold
     return table[scheme.relu_unsigned, scheme.scale].let(
         min_val=minimum, max_val=threshold, scaling_impl_type=kind, bit_width=scheme.act_bits
+    )
+
+
+class StoredBiasRound(nn.Module):
+    """Round accumulator units to a stored integer of `bits` times 2^`shift_bits`, gradients passing as if unrounded."""
+
+    def __init__(self, stored_bits: int, stored_shift_bits: int) -> None:
+        super().__init__()
+        self.step = 1 << stored_shift_bits
+        self.low, self.high = -(1 << stored_bits - 1), (1 << stored_bits - 1) - 1
+
+    def forward(self, units: Tensor) -> Tensor:
+        """Return `units` (out_channels,) as multiples of the step."""
+        stored = (units.detach() / self.step).round().clamp(self.low, self.high) * self.step
+        return units + (stored - units).detach() if units.requires_grad else stored
+
+
+def bias_quantizer(scheme: QuantScheme) -> Any:  # noqa: ANN401 - a Brevitas injector class
+    """Return the class that quantizes biases to int32 at the scale of the sums, as the target stores them."""
+    from brevitas.quant import Int32Bias
+
+    if (scheme.bias_bits, scheme.bias_shift_bits) == (32, 0):
+        return Int32Bias
+    return Int32Bias.let(
+        float_to_int_impl=StoredBiasRound, stored_bits=scheme.bias_bits, stored_shift_bits=scheme.bias_shift_bits
     )
 
 

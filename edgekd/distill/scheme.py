@@ -7,7 +7,7 @@ from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
 from edgekd.recipe import Quantize
 
-WIDEST_BITS = 8
+WIDEST_BITS, WIDEST_BIAS_BITS = 8, 32
 
 
 def resolve_scheme(profile: HardwareProfile, settings: Quantize) -> QuantScheme:
@@ -24,19 +24,20 @@ def resolve_scheme(profile: HardwareProfile, settings: Quantize) -> QuantScheme:
         "act_bits": _widest(activations.bits, "activations.bits", profile),
         "granularity": weights.granularity,
         "relu_unsigned": activations.relu_unsigned,
+        "bias_bits": _widest(profile.biases.bits, "biases.bits", profile, WIDEST_BIAS_BITS),
+        "bias_shift_bits": profile.biases.shift_bits,
         "scale": scale if settings.scale == "profile" else settings.scale,
         "method": settings.method,
     }
     return QuantScheme.model_validate({key: value for key, value in known.items() if value is not None})
 
 
-def _widest(bits: tuple[int, ...] | None, key: str, profile: HardwareProfile) -> int | None:
+def _widest(bits: tuple[int, ...] | None, key: str, profile: HardwareProfile, most: int = WIDEST_BITS) -> int | None:
     if bits is None:
         return None
-    usable = [width for width in bits if width <= WIDEST_BITS]
+    usable = [width for width in bits if width <= most]
     if not usable:
         raise ProfileError(
-            f"profile {profile.name} allows {key} = {list(bits)}, "
-            f"all above the {WIDEST_BITS} bits that edgekd quantizes to"
+            f"profile {profile.name} allows {key} = {list(bits)}, all above the {most} bits that edgekd quantizes to"
         )
     return max(usable)

@@ -69,7 +69,7 @@ class Simulator:
         with _one_blas_thread(), ThreadPoolExecutor(self.threads) as pool:
             try:
                 parts = list(pool.map(lambda chunk: self._run_chunk(chunk, names), chunks))
-            except (ValueError, IndexError, MemoryError) as error:
+            except (UnfitError, ValueError, IndexError, MemoryError) as error:
                 raise ModelError(f"the integer simulator cannot run this file: {error}") from error
         tensors = {name: np.concatenate([part.tensors[name] for part in parts]) for name in names}
         nodes = parts[0].overflows

@@ -91,3 +91,13 @@ def test_absurd_padding_is_a_model_error(net: Any, program_of: Any, run: Any) ->
     program = program_of(conv(net((1, 2, 6, 6), 0.5), pads=[2**20] * 4).quantize(1.0).model())
     with pytest.raises(ModelError, match="cannot run"):
         run(program, "ort", np.zeros((1, 2, 6, 6), np.int8))
+
+
+def test_sums_that_a_target_cannot_hold_end_in_words(net: Any, program_of: Any) -> None:
+    """Biases near 2^31, and products on top."""
+    bias = net((1, 2, 6, 6), 0.5)
+    made = bias.op("Conv", bias.weights(WEIGHT, 0.5), bias.weights(np.full(2, 2**31 - 1, np.int32), 0.25))
+    program = program_of(made.quantize(1e6).model())
+    simulator = Simulator(program, ARITHMETICS["tflm"])
+    with pytest.raises(ModelError, match="32 bits"):
+        simulator.run({program.inputs[0]: np.full((1, 2, 6, 6), 127, np.int8)})

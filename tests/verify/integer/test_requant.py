@@ -89,6 +89,18 @@ def test_shift_refuses_to_divide_by_25() -> None:
     assert averaged("shift", 25, 1.0, 16) == 2
 
 
+@pytest.mark.parametrize("scales", [(1,), (5, 1, 1), (700,), (300, 1)], ids=["one", "channels", "columns", "rows"])
+@pytest.mark.parametrize("largest", [0.01, 1.9], ids=["below 1", "above 1"])
+def test_tflm_computes_large_tensors_in_blocks(scales: tuple[int, ...], largest: float) -> None:
+    random = np.random.default_rng(0)
+    sums = random.integers(-(2**23), 2**23, (1, 5, 300, 700)).astype(np.float32)
+    reals = Multiplier((random.uniform(0.001, largest, scales).astype(np.float32),), np.float32(1), np.array(1))
+    apart = np.broadcast_to(reals.as_float64(), sums.shape)
+    steps = ARITHMETICS["tflm"].requantize(sums.copy(), reals)
+    for place in zip(*(random.integers(0, size, 200) for size in sums.shape), strict=True):
+        assert steps[place] == q31_reference(int(sums[place]), float(apart[place]))
+
+
 def test_tflm_refuses_sums_beyond_32_bits() -> None:
     with pytest.raises(UnfitError, match="32 bits"):
         requantized("tflm", 2**40, 0.5)

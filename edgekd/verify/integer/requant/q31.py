@@ -8,7 +8,7 @@ Integer-Arithmetic-Only Inference, 2018, https://arxiv.org/abs/1712.05877; https
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from edgekd.verify.integer.values import Multiplier
 _ONE = 1 << 31
 _ADD_LEFT_SHIFT = 20  # head room of TFLite's 8-bit addition
 _SUM_LIMIT = 2**31
+_BLOCK = 1 << 16  # elements
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
@@ -52,8 +53,23 @@ def multiply(sums: NDArray[np.int64], fixed: NDArray[np.int64], exponent: NDArra
 
 
 def requantize(sums: Sums, multiplier: Multiplier) -> Sums:
-    """Multiply by the multiplier that double precision gives, in fixed point."""
-    return _scaled(_integers(sums), multiplier.as_float64()).astype(np.float64)
+    """Multiply by the multiplier that double precision gives, in fixed point; `sums` is overwritten."""
+    fixed, exponent = _fixed(multiplier.as_float64())
+    if exponent.max() > 0:  # a multiplier above 1: what float32 holds exactly could outgrow it
+        sums = sums.astype(np.float64)
+    for block in _blocks(sums, fixed):
+        block[...] = multiply(_integers(block), fixed, exponent)
+    return sums
+
+
+def _blocks(sums: Sums, fixed: NDArray[np.int64]) -> Iterator[Sums]:
+    """Give views of a few rows, whose 64-bit copies stay in a core's cache; all of `sums` where rows are scaled apart."""
+    if sums.ndim < 2 or not sums.size or (fixed.ndim >= 2 and fixed.shape[-2] > 1):
+        yield sums
+        return
+    rows = sums.shape[-2]
+    step = max(1, _BLOCK * rows // sums.size)
+    yield from (sums[..., start : start + step, :] for start in range(0, rows, step))
 
 
 def average(sums: Sums, multiplier: Multiplier, zero_point: int) -> Sums:

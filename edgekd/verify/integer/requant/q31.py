@@ -63,7 +63,7 @@ def requantize(sums: Sums, multiplier: Multiplier) -> Sums:
 
 
 def _blocks(sums: Sums, fixed: NDArray[np.int64]) -> Iterator[Sums]:
-    """Give views of a few rows, whose 64-bit copies stay in a core's cache; all of `sums` where rows are scaled apart."""
+    """Give views of a few rows, whose 64-bit copies stay in a cache; all of `sums` where rows are scaled apart."""
     if sums.ndim < 2 or not sums.size or (fixed.ndim >= 2 and fixed.shape[-2] > 1):
         yield sums
         return

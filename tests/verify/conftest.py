@@ -39,6 +39,7 @@ class Qcdq:
         *,
         kernel: int = 3,
         groups: int = 1,
+        stride: int = 1,
         scale: float | Sequence[float] = 2.0**-8,
         zero_point: int = 0,
         clip: tuple[int, int] | None = None,
@@ -50,7 +51,9 @@ class Qcdq:
         weight = self._weights(shape, scale, zero_point, clip, float_weights=float_weights)
         bias = self._bias(out_channels, scale)
         pads = [kernel // 2] * 4
-        self._step("Conv", [weight, bias], kernel_shape=[kernel, kernel], pads=pads, group=groups)
+        self._step(
+            "Conv", [weight, bias], kernel_shape=[kernel, kernel], pads=pads, strides=[stride, stride], group=groups
+        )
         self._step("Relu")
         self.quantize(act_scale)
         self.channels = out_channels

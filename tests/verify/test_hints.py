@@ -192,3 +192,50 @@ def test_scales_must_be_constants(qcdq: type[Any], analyse: Analyse) -> None:
     failed = found(analyse(net), "scales-stated")
     assert (failed.status, failed.attribute, failed.value) == ("fail", "scale", "is not constant")
     assert "quantize statically" in (failed.hint or "")
+
+
+def test_a_layer_cap_names_the_chain_that_fits(conv4: Callable[..., Any], analyse: Analyse) -> None:
+    """8 (27 + 1) + 2 x 8 (72 + 1) parameters in three layers."""
+    finding = found(analyse(conv4(width=8)), "layers", layers={"max": 3})
+    assert finding.hint == f"Conv3-8 fits: {8 * 28 + 2 * 8 * 73:,} parameters"
+    assert found(analyse(conv4(width=8)), "layers", layers={"max": 4}).hint is None
+
+
+def entry(op: str = "Conv", **limits: Any) -> dict[str, Any]:
+    return {"ops": [{"op": op, "unlisted": "any", **limits}]}
+
+
+def test_channels_name_the_chain_that_fits(conv4: Callable[..., Any], analyse: Analyse) -> None:
+    hint = found(analyse(conv4(width=12)), "channels", **entry(output_channels_max=9)).hint
+    width = number(r"^Conv4-(\d+) fits", hint)
+    assert width == 9
+    assert found(analyse(conv4(width=9)), "channels", **entry(output_channels_max=9)).status == "pass"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "limits", "hint"),
+    [
+        (5, {"kernel_max_px": 3}, "2 convolutions of 3x3 see as far as one of 5x5"),
+        (7, {"kernels_px": [[1, 1], [3, 3]]}, "3 convolutions of 3x3 see as far as one of 7x7"),
+        (3, {"kernels_px": [[1, 1]]}, None),
+        (3, {"kernels_px": [[5, 5]]}, None),
+    ],
+)
+def test_smaller_windows(
+    qcdq: type[Any], analyse: Analyse, kernel: int, limits: dict[str, Any], hint: str | None
+) -> None:
+    finding = found(analyse(qcdq(size=16).conv(4, kernel=kernel)), "kernel", **entry(**limits))
+    assert (finding.status, finding.hint) == ("fail", hint)
+
+
+@pytest.mark.parametrize("limits", [{"stride_max_px": 1}, {"strides_px": [1]}])
+def test_pooling_instead_of_a_stride(qcdq: type[Any], analyse: Analyse, limits: dict[str, Any]) -> None:
+    finding = found(analyse(qcdq(size=16).conv(4, stride=2)), "stride", **entry(**limits))
+    assert (finding.status, finding.hint) == ("fail", "stride 1, and a MaxPool of 2x2 behind it")
+
+
+def test_the_largest_image_side(conv4: Callable[..., Any], analyse: Analyse) -> None:
+    limits = entry(side_max_px=19)
+    side = number(r"^(\d+)x\1 input fits$", found(analyse(conv4(width=4, size=32)), "image-size", **limits).hint)
+    assert side == 19
+    assert found(analyse(conv4(width=4, size=side)), "image-size", **limits).status == "pass"

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules.base import Finding, rule
-from edgekd.verify.rules.entries import UNLISTED, assess
+from edgekd.verify.rules.entries import UNLISTED, Assessment, assess
+from edgekd.verify.rules.limit_hints import limit_hint
 
 
 @rule("kernel", "ops")
@@ -78,13 +79,18 @@ def limits_stated(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
 
 def _of(facts: Facts, profile: HardwareProfile, name: str) -> Iterator[Finding]:
     """Yield every failure, what is unknown once an operator, and one line where all nodes with limits pass."""
-    found = [item for node in assess(facts, profile) for item in node.findings.get(name, ())]
-    unknown = {item.attribute: item for item in reversed(found) if item.status == "unknown"}
-    failed = [item for item in found if item.status == "fail"]
+    found = [(item, node) for node in assess(facts, profile) for item in node.findings.get(name, ())]
+    unknown = {item.attribute: item for item, _ in reversed(found) if item.status == "unknown"}
+    failed = [_with_hint(facts, item, node) for item, node in found if item.status == "fail"]
     yield from failed
     yield from reversed(list(unknown.values()))
     if found and not failed and not unknown:
-        nodes = len({item.node for item in found})
-        source = next((item.source for item in found if item.source), None)
+        nodes = len({item.node for item, _ in found})
+        source = next((item.source for item, _ in found if item.source), None)
         message = f"{name} of {nodes} operators within limits"
         yield Finding(status="pass", message=message, attribute="ops", source=source)
+
+
+def _with_hint(facts: Facts, failure: Finding, node: Assessment) -> Finding:
+    key = str(failure.attribute).rpartition(".")[2]
+    return failure.model_copy(update={"hint": limit_hint(facts, node.use, key, node.entry.limits()[key])})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from edgekd.profile import Cap, HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules.base import Finding, Status, rule, unsaid
-from edgekd.verify.rules.hints import widest
+from edgekd.verify.rules.hints import chain_of, widest
 
 _NOUNS = {"params": "parameters", "layers": "layers"}
 
@@ -25,7 +26,13 @@ def parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
 @rule("layers", "layers")
 def layers(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more layers with weights than the target runs."""
-    yield _judge(profile, "layers", profile.layers, len(facts.layers))
+    found = _judge(profile, "layers", profile.layers, len(facts.layers))
+    chain = chain_of(facts)
+    if found.status == "fail" and profile.layers.max and chain:
+        fewer, width = replace(chain[0], layers=profile.layers.max), chain[1]
+        parameters = fewer.weights(width) + fewer.biases(width)
+        found = found.model_copy(update={"hint": f"Conv{fewer.layers}-{width} fits: {parameters:,} parameters"})
+    yield found
 
 
 def _judge(profile: HardwareProfile, section: str, cap: Cap, total: int, *, hidden: Sequence[str] = ()) -> Finding:

@@ -32,6 +32,11 @@ class Head:
     score: Score
     means_suffice: bool
 
+    @property
+    def needs_base_mean(self) -> bool:
+        """Whether `prepare` looks at the mean embedding of the training classes."""
+        return self.prepare is centred_normalised
+
 
 HEADS: dict[str, Head] = {}
 

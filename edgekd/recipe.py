@@ -75,7 +75,29 @@ class Schedule(_Frozen):
     freeze_batchnorm: bool = False
 
 
-class Teacher(Schedule):
+class Learning(Schedule):
+    """How a network learns; `learner` is one of `edgekd.distill.learners`, which looks only at the keys it needs.
+
+    `batch_size` counts what the learner trains on, images, episodes or triplets; 0 leaves it to the learner. Where that
+    is not images, an epoch is `batches_per_epoch` batches. `way`, `shot` and `query` make an episode; `temperature` is
+    that of cosine logits; `inner_lr` and `inner_steps` are gradient steps on a support set; `margin` is that of
+    triplets, between squared distances.
+    """
+
+    learner: str = "classifier"
+    batch_size: int = Field(default=0, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    batches_per_epoch: int = Field(default=25, ge=1)
+    way: int = Field(default=5, ge=2)
+    shot: int = Field(default=1, ge=1)
+    query: int = Field(default=15, ge=1)
+    temperature: float = Field(default=10.0, gt=0)
+    inner_lr: float = Field(default=0.01, gt=0)
+    inner_steps: int = Field(default=5, ge=1)
+    margin: float = Field(default=0.2, gt=0)
+
+
+class Teacher(Learning):
     """The network that teaches; with `weights` (a safetensors file) it is loaded instead of trained.
 
     The long warm-up leads a residual network sooner off the plateau that it begins on.
@@ -85,7 +107,6 @@ class Teacher(Schedule):
     lr: float = Field(default=4e-3, gt=0)
     warmup_epochs: float = Field(default=3.0, ge=0)
     backbone: str = "resnet12:24"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     weights: Path | None = None
 
 
@@ -111,22 +132,14 @@ class Distill(Schedule):
     options: dict[str, Options] = Field(default_factory=dict)
 
 
-class Meta(Schedule):
-    """Meta-Baseline: episodes with cosine logits. Y. Chen et al., Meta-Baseline, ICCV 2021, arXiv 2003.04390.
-
-    `batch_size` counts episodes; an epoch is `batches_per_epoch` of them.
-    """
+class Meta(Learning):
+    """Fine-tuning of the distilled student by a few-shot learner, by default Meta-Baseline."""
 
     enabled: bool = True
+    learner: str = "meta_baseline"
     epochs: float = Field(default=1, ge=0)
-    batch_size: int = Field(default=4, ge=1)
-    batches_per_epoch: int = Field(default=25, ge=1)
     lr: float = Field(default=1e-4, gt=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
-    way: int = Field(default=5, ge=2)
-    shot: int = Field(default=1, ge=1)
-    query: int = Field(default=15, ge=1)
-    temperature: float = Field(default=10.0, gt=0)
 
 
 class Quantize(Schedule):

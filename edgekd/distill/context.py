@@ -14,11 +14,13 @@ from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.backbones.size import deployed_bytes, deployed_parameters
 from edgekd.distill.batches import TrainingImages, shuffled_rows
 from edgekd.distill.checkpoint import Snapshot, load_network, save_snapshot
-from edgekd.distill.embed import measure, validation_score
+from edgekd.distill.embed import embed, mean_embedding, measure, validation_score
 from edgekd.distill.engine import Batch, Stage, clear_checkpoint
+from edgekd.distill.learners import Measure
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.session import Session
 from edgekd.distill.tasks import Classifier
+from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme, StageResult
 from edgekd.recipe import Schedule
 from edgekd.run import Run
@@ -74,16 +76,28 @@ def validated_stage(
     backbone: nn.Module,
     bf16: bool | None = None,
     starts_trained: bool = False,
+    measures: Mapping[str, Measure] | None = None,
 ) -> Stage:
-    """Return a stage that validates `backbone` on episodes of the validation classes."""
+    """Return a stage that validates `backbone` on episodes of the validation classes.
+
+    `measures` are further figures on the validation images, by name; they do not choose the best weights.
+    """
     validation = context.run.recipe.validation
     use_bf16 = context.bf16 if bf16 is None else bf16
 
     def validate() -> float:
         return validation_score(backbone, context.splits.val, validation, bf16=use_bf16)
 
+    def measured() -> dict[str, float]:
+        if not measures:
+            return {}
+        embeddings = embed(backbone, context.splits.val.images, bf16=use_bf16)
+        return {name: figure(embeddings, context.splits.val.labels) for name, figure in measures.items()}
+
     every = validation.every_epochs
-    return Stage(name, task, batch, schedule, steps_per_epoch, images_per_step, validate, every, starts_trained)
+    return Stage(
+        name, task, batch, schedule, steps_per_epoch, images_per_step, validate, every, starts_trained, measured
+    )
 
 
 def finish_stage(
@@ -104,12 +118,14 @@ def finish_stage(
         tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
         save_snapshot(run.folder / file, Snapshot(tensors, {"backbone": spec, **(values or {})}))
         parameters, weight_bytes = size or (deployed_parameters(backbone), deployed_bytes(backbone, 32))
+        test = run.recipe.test
+        base_mean = mean_embedding(backbone, context.splits.train) if find_head(test.head).needs_base_mean else None
         result = StageResult(
             stage=stage,
             backbone=spec,
             parameters=parameters,
             weight_bytes=weight_bytes,
-            accuracy=measure(backbone, context.splits.test, run.recipe.test, run.recipe.data.spec),
+            accuracy=measure(backbone, context.splits.test, test, run.recipe.data.spec, base_mean),
         )
         run.finish_stage(stage, file, time.monotonic() - began, result)
         clear_checkpoint(run, stage)

@@ -42,6 +42,7 @@ class Stage:
 
     `validate` returns the score of the task as it is (higher is better); the weights of the best score are kept.
     `starts_trained`: the task is a result already, so the weights it starts with compete too.
+    `measure` returns further figures of the task as it is; they are recorded, nothing more.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Stage:
     validate: Callable[[], float] | None = None
     validate_every_epochs: float = 1.0
     starts_trained: bool = False
+    measure: Callable[[], Mapping[str, float]] = dict
 
     @property
     def total_steps(self) -> int:
@@ -146,6 +148,8 @@ class _Loop:
         }
         progress.loss_sum, progress.term_sums, progress.window = 0.0, {}, 0
         if self.session.is_main:
+            if figures := stage.measure():
+                line["measures"] = dict(figures)
             self.run.append_metrics(line)
             self.session.reporter.metrics(line)
         self.window_at, self.window_images = time.monotonic(), 0

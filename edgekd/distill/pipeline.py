@@ -1,8 +1,8 @@
-"""The whole of `edgekd distill`: resolve the recipe, open the run folder, run each stage that is not done."""
+"""All of `edgekd distill` and `edgekd teach`: resolve the recipe, open the run folder, run what is not done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -30,25 +30,44 @@ def run_distillation(recipe: Recipe, folder: Path | None, session: Session, *, s
         EdgekdError: the profile, data, recipe or run folder is wrong; the message says what to change.
         Stopped: the time budget is used up or a signal came; the same call goes on.
     """
+    with _opened(recipe, folder, session, skip_bad=skip_bad) as context:
+        _train(context, stage_names(context.run.recipe))
+        _finish(context)
+    return context.run
+
+
+def run_teaching(recipe: Recipe, folder: Path | None, session: Session, *, skip_bad: bool = False) -> Run:
+    """Train the teacher of `recipe` alone; the run is left unfinished, and `run_distillation` goes on with it.
+
+    Raises:
+        EdgekdError, Stopped: as `run_distillation`.
+    """
+    with _opened(recipe, folder, session, skip_bad=skip_bad, stages=("teach",)) as context:
+        _train(context, ["teach"])
+    return context.run
+
+
+@contextmanager
+def _opened(
+    recipe: Recipe, folder: Path | None, session: Session, *, skip_bad: bool, stages: Collection[str] = ()
+) -> Iterator[Context]:
+    """Resolve `recipe`, refuse what `stages` (all of the recipe's, where none is named) could not do, open the run."""
     profile = load_profile(recipe.profile)
     splits = load_data(recipe, session, skip_bad=skip_bad)
     recipe = resolve(recipe, profile, splits)
-    require_trainable(recipe, splits)
+    require_trainable(recipe, splits, stages or stage_names(recipe))
     run = open_run(recipe, folder, splits, session)
     session.reporter.note(f"run folder {run.folder}")
     with run.locked() if session.is_main else nullcontext(), session.deadline.catching_signals():
-        context = Context(run, session, splits, resolve_scheme(profile, recipe.quantize))
-        _train(context)
-        _finish(context)
-    return run
+        yield Context(run, session, splits, resolve_scheme(profile, recipe.quantize))
 
 
-def _train(context: Context) -> None:
-    """Run every stage that is not done, or whose file is lost; what rests on a changed file is made anew."""
+def _train(context: Context, stages: Sequence[str]) -> None:
+    """Run each of `stages` that is not done, or whose file is lost; what rests on a changed file is made anew."""
     run, session = context.run, context.session
     lost = run.lost_stages()
     session.accelerator.wait_for_everyone()  # every process has looked before one writes
-    for name in stage_names(run.recipe):
+    for name in stages:
         before = run.manifest.stages.get(name)
         if before and name not in lost:
             continue

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import TypeVar
+
 import numpy as np
 import torch
 
 from edgekd.data import ImageSet, Splits
 from edgekd.distill.backbones import Backbone, build_backbone, require_input
 from edgekd.distill.backbones.size import require_fit, widest_student
-from edgekd.distill.batches import episode_rows
+from edgekd.distill.batches import require_batch
 from edgekd.distill.checkpoint import load_network, load_snapshot
+from edgekd.distill.learners import find_learner
 from edgekd.distill.methods import Dims, adapt_recipe, build_method, needs_of
 from edgekd.distill.quantize import added_parameters, require_quantizable
 from edgekd.distill.scheme import resolve_scheme
@@ -19,8 +23,9 @@ from edgekd.errors import DataError, ProfileError, RunError
 from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
-from edgekd.recipe import Recipe
+from edgekd.recipe import Learning, Recipe
 
+_L = TypeVar("_L", bound=Learning)
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
 
@@ -31,7 +36,7 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
         ModelError: the student has too many parameters, or operations that cannot be quantized.
         ProfileError: `auto` under a profile that gives no cap.
         DataError: the images are too small for the teacher or the student.
-        RecipeError: the distillation method is malformed, or the recipe contradicts it.
+        RecipeError: the distillation method is malformed, or the recipe contradicts it; there is no such learner.
     """
     images, spec = splits.train, recipe.student.backbone
     scheme = resolve_scheme(profile, recipe.quantize)
@@ -45,7 +50,14 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
         added = added_parameters(student, scheme, images.height, images.width)
         require_fit(student, profile.params.max, profile.name, added)
     recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
-    return adapt_recipe(recipe)
+    recipe = adapt_recipe(recipe)
+    return recipe.model_copy(update={"teacher": _sized(recipe.teacher), "meta": _sized(recipe.meta)})
+
+
+def _sized(settings: _L) -> _L:
+    """Put the learner's own batch size where the recipe leaves it open."""
+    default = find_learner(settings.learner).unit.batch_size
+    return settings.model_copy(update={"batch_size": settings.batch_size or default})
 
 
 def _widest(profile: HardwareProfile, scheme: QuantScheme, images: ImageSet) -> str:
@@ -70,18 +82,23 @@ def _cap(profile: HardwareProfile, student: Backbone, scheme: QuantScheme, image
     return profile.params.max - added_parameters(student, scheme, images.height, images.width)
 
 
-def require_trainable(recipe: Recipe, splits: Splits) -> None:
-    """Refuse now what a later stage could not do.
+def require_trainable(recipe: Recipe, splits: Splits, stages: Collection[str]) -> None:
+    """Refuse now what one of `stages` could not do.
 
     Raises:
         RecipeError: a term of the distillation method cannot be built between these networks.
         DataError: a split has too few classes or images for a stage, its validation or the test protocol.
     """
-    _require_method(recipe, splits.train)
+    if "distill" in stages:
+        _require_method(recipe, splits.train)
     find_head(recipe.test.head)
-    _require_batches(recipe, len(splits.train))
-    if recipe.meta.enabled:
-        episode_rows(torch.tensor(splits.train.labels), recipe.meta, recipe.seed, "meta")
+    labels = torch.tensor(splits.train.labels)
+    if "teach" in stages and not recipe.teacher.weights:
+        _require_units(labels, recipe.teacher, recipe.seed, "teach")
+    if "meta" in stages:
+        _require_units(labels, recipe.meta, recipe.seed, "meta")
+    for section in {"distill", "quantize"} & set(stages):
+        require_batch(len(labels), getattr(recipe, section).batch_size, section)
     validation, test = recipe.validation, recipe.test
     _require_episodes(
         splits.val, min(validation.way, splits.val.n_classes), validation.shots, validation.query, "validation"
@@ -132,14 +149,8 @@ def require_teacher_weights(recipe: Recipe, splits: Splits) -> None:
         load_network(path, Classifier(backbone, images.n_classes))
 
 
-def _require_batches(recipe: Recipe, n: int) -> None:
-    for stage in ("teacher", "distill", "quantize"):
-        batch_size = getattr(recipe, stage).batch_size
-        if n < batch_size:
-            raise DataError(
-                f"{n} training images are fewer than one batch of {batch_size}; "
-                f"try --set {stage}.batch_size={max(1, n // 4)}"
-            )
+def _require_units(labels: torch.Tensor, settings: Learning, seed: int, stage: str) -> None:
+    find_learner(settings.learner).unit.draw(labels, settings, seed, stage)
 
 
 def _require_episodes(images: ImageSet, way: int, shots: tuple[int, ...], query: int, section: str) -> None:

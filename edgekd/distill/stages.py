@@ -17,23 +17,25 @@ from edgekd.data import Splits
 from edgekd.distill import quantize
 from edgekd.distill.augment import normalize
 from edgekd.distill.backbones import Backbone, build_backbone
-from edgekd.distill.batches import TrainingImages, episode_rows
+from edgekd.distill.batches import TrainingImages
 from edgekd.distill.checkpoint import load_network, load_snapshot, load_weights
+from edgekd.distill.class_means import set_class_means
 from edgekd.distill.context import Context, finish_stage, load_classifier, supervised, validated_stage
 from edgekd.distill.engine import Batch, Stage, fit
+from edgekd.distill.learners import build_learner
 from edgekd.distill.methods import Needs, Outputs, Samples, build_method, needs_of
 from edgekd.distill.resolve import dims_of
 from edgekd.distill.seeding import derive_seed
-from edgekd.distill.tasks import Classifier, DistillTask, EpisodeTask, LabelTask, QuantizeTask
+from edgekd.distill.tasks import Classifier, DistillTask, LabelTask, QuantizeTask
 from edgekd.manifest import QuantScheme
-from edgekd.recipe import Schedule
+from edgekd.recipe import Learning, Schedule
 from edgekd.run import Run
 
 TEACHER_FILE, STUDENT_FILE, INT8_FILE = "teacher.safetensors", "student.safetensors", "student-int8.safetensors"
 
 
 def teach(context: Context) -> None:
-    """Train the teacher on labels, or take the weights the recipe names."""
+    """Train the teacher by the recipe's learner, or take the weights the recipe names."""
     settings = context.run.recipe.teacher
     classifier = context.classifier(settings.backbone, "teach")
     if settings.weights:
@@ -41,8 +43,11 @@ def teach(context: Context) -> None:
         classifier.to(context.session.device)
         finish_stage(context, "teach", classifier, file=TEACHER_FILE, spec=settings.backbone, began=time.monotonic())
         return
-    task = LabelTask(classifier, settings.label_smoothing)
-    _train_on_labels(context, "teach", task, settings, file=TEACHER_FILE, spec=settings.backbone)
+    began = time.monotonic()
+    learned_head = _learn(context, "teach", classifier, settings)
+    if not learned_head:
+        set_class_means(classifier, context.splits.train)
+    finish_stage(context, "teach", classifier, file=TEACHER_FILE, spec=settings.backbone, began=began)
 
 
 def scratch(context: Context) -> None:
@@ -101,31 +106,40 @@ def _teacher(context: Context, needs: Needs) -> Classifier | None:
 
 
 def meta(context: Context) -> None:
-    """Fine-tune the distilled student on training episodes."""
-    recipe, session = context.run.recipe, context.session
-    settings = recipe.meta
+    """Fine-tune the distilled student by the recipe's learner."""
+    recipe, began = context.run.recipe, time.monotonic()
     student = load_classifier(context, "distill", recipe.student.backbone)
-    task = EpisodeTask(student.backbone, settings.way, settings.shot, settings.query, settings.temperature)
-    images = TrainingImages.load(context.splits.train, recipe.augment, session)
-    rows = episode_rows(images.labels, settings, recipe.seed, "meta")
+    _learn(context, "meta", student, recipe.meta, starts_trained=True)
+    finish_stage(context, "meta", student, file=STUDENT_FILE, spec=recipe.student.backbone, began=began)
+
+
+def _learn(
+    context: Context, name: str, classifier: Classifier, settings: Learning, *, starts_trained: bool = False
+) -> bool:
+    """Train `classifier` by the learner that `settings` names; return whether its head was trained too."""
+    learner = build_learner(classifier, settings)
+    images = TrainingImages.load(context.splits.train, context.run.recipe.augment, context.session)
+    draw = learner.unit.draw(images.labels, settings, context.run.recipe.seed, name)
 
     def batch(step: int) -> Batch:
-        return {"images": images.take(rows(step), "meta", step)[0]}
+        pixels, labels = images.take(draw.rows(step), name, step)
+        return {"images": pixels, "labels": labels}
 
-    session.local_slice(settings.batch_size)  # whole episodes go to each process
-    per_step = settings.batch_size * settings.way * (settings.shot + settings.query)
+    context.session.local_slice(settings.batch_size)  # whole episodes and triplets go to each process
     stage = validated_stage(
         context,
-        "meta",
-        task,
+        name,
+        learner,
         batch=batch,
         schedule=settings,
-        steps_per_epoch=settings.batches_per_epoch,
-        images_per_step=per_step,
-        backbone=student.backbone,
-        starts_trained=True,
+        steps_per_epoch=draw.steps_per_epoch,
+        images_per_step=draw.images_per_step,
+        backbone=classifier.backbone,
+        starts_trained=starts_trained,
+        measures=learner.measures,
     )
-    _fit_and_finish(context, stage, student, file=STUDENT_FILE, spec=recipe.student.backbone)
+    fit(stage, context.run, context.session)
+    return learner.trains_head
 
 
 def keep_distilled(context: Context) -> None:

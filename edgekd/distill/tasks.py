@@ -69,30 +69,6 @@ class DistillTask(nn.Module):
         return loss
 
 
-class EpisodeTask(nn.Module):
-    """Cosine logits between queries and class means, with a learned temperature.
-
-    Y. Chen et al., Meta-Baseline: Exploring Simple Meta-Learning for Few-Shot Learning, ICCV 2021, arXiv 2003.04390.
-    """
-
-    def __init__(self, backbone: nn.Module, way: int, shot: int, query: int, temperature: float) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.way, self.shot, self.query = way, shot, query
-        self.temperature = nn.Parameter(torch.tensor(float(temperature)))
-
-    def forward(self, images: Tensor) -> Loss:
-        """Return the loss of images (episodes * way * (shot + query), c, h, w), class by class within an episode."""
-        embedding = self.backbone(images).float()
-        grouped = embedding.reshape(-1, self.way, self.shot + self.query, embedding.shape[1])
-        prototypes = functional.normalize(grouped[:, :, : self.shot].mean(2), dim=-1)  # (episodes, way, d)
-        queries = functional.normalize(grouped[:, :, self.shot :].flatten(1, 2), dim=-1)  # (episodes, way * query, d)
-        logits = self.temperature * queries @ prototypes.transpose(1, 2)
-        labels = torch.arange(self.way, device=logits.device).repeat_interleave(self.query).repeat(len(logits))
-        loss = functional.cross_entropy(logits.flatten(0, 1), labels)
-        return loss, {"episode_ce": loss}
-
-
 class QuantizeTask(nn.Module):
     """Quantization-aware training guided by the float student: keep the direction of each embedding.
 

@@ -1,33 +1,10 @@
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 
 from edgekd.distill.backbones import Backbone
-from edgekd.distill.tasks import Classifier, EpisodeTask, LabelTask, QuantizeTask
-
-
-def test_episode_loss_is_cosine_to_the_mean_support_embedding() -> None:
-    """Against loops written from the formula: logits = tau cos(q, mean_k s_k)."""
-    way, shot, query, tau, episodes, dim = 3, 2, 2, 7.0, 2, 5
-    x = torch.randn(episodes * way * (shot + query), dim, generator=torch.Generator().manual_seed(0))
-    loss, _ = EpisodeTask(nn.Identity(), way, shot, query, tau)(x)
-    grouped = x.numpy().astype(np.float64).reshape(episodes, way, shot + query, dim)
-    losses = []
-    for episode in grouped:
-        means = [episode[c, :shot].mean(0) for c in range(way)]
-        for label in range(way):
-            for q in episode[label, shot:]:
-                logits = np.array([tau * q @ m / np.linalg.norm(q) / np.linalg.norm(m) for m in means])
-                losses.append(np.log(np.exp(logits).sum()) - logits[label])
-    assert abs(loss.item() - np.mean(losses)) < 1e-5
-
-
-def test_the_temperature_is_learned() -> None:
-    task = EpisodeTask(nn.Linear(4, 4), 2, 1, 1, 10.0)
-    task(torch.randn(4, 4))[0].backward()
-    assert task.temperature.grad is not None
+from edgekd.distill.tasks import Classifier, LabelTask, QuantizeTask
 
 
 def test_label_task_is_cross_entropy() -> None:

@@ -1,0 +1,60 @@
+"""Training started from a terminal: the recipe, the session, and what is printed at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from rich.console import Console
+
+from edgekd.cli import EXIT_INTERRUPTED
+from edgekd.cli._extras import require_training
+from edgekd.cli._recipe_options import assignments_of
+from edgekd.cli._training import TerminalReporter, print_stages
+from edgekd.recipe import load_recipe
+from edgekd.run import Run
+
+
+def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["distill", "teach"]) -> None:
+    """Train what `command` asks for, show how it goes, print what came of it."""
+    began = time.monotonic()
+    recipe = load_recipe(options["recipe"], [*options["assignments"], *assignments_of(options)])
+    require_training()
+    from edgekd.distill.pipeline import run_distillation, run_teaching
+    from edgekd.distill.session import Stopped, open_session
+
+    train = run_distillation if command == "distill" else run_teaching
+    console = Console()
+    with TerminalReporter(console) as reporter:
+        session = open_session(recipe.precision, recipe.seed, options["time_budget"], reporter, cpu=options["cpu"])
+        session.deadline.started = began  # importing torch took some of the budget already
+        if not session.is_main:
+            console.quiet = True
+        try:
+            run = train(recipe, options["folder"], session, skip_bad=options["skip_bad"])
+        except Stopped as stopped:
+            console.print(f"Stopped: {stopped}. Everything is saved; the same command goes on.", soft_wrap=True)
+            ctx.exit(EXIT_INTERRUPTED if stopped.by_signal else 0)
+    if session.is_main:
+        print_stages(console, (record.result for record in run.manifest.stages.values()))
+        console.print(f"Run folder {run.folder}, page of plots {_write_page(run)}", soft_wrap=True, highlight=False)
+        console.print(f"Next: {_next(run, command)}", soft_wrap=True, highlight=False)
+
+
+def _next(run: Run, command: str) -> str:
+    if command == "distill":
+        return "edgekd export --int8"
+    return f"edgekd distill --teacher-weights {run.stage_file('teach')}"
+
+
+def _write_page(run: Run) -> Path:
+    from edgekd.files import write_text
+    from edgekd.report.page import training_page
+
+    page = run.folder / "report.html"
+    results = [record.result for record in run.manifest.stages.values()]
+    write_text(page, training_page(run.metrics(), results, title=run.folder.name))
+    return page

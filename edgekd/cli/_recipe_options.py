@@ -1,0 +1,135 @@
+"""Options that `distill` and `teach` share, and how options become keys of the recipe."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from functools import reduce
+from pathlib import Path
+
+import click
+
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+# Options that set a key of the recipe: option name -> dotted key.
+RECIPE_OPTIONS = {
+    "profile": "profile",
+    "data": "data.spec",
+    "size": "data.size",
+    "channels": "data.channels",
+    "teacher": "teacher.backbone",
+    "teacher_weights": "teacher.weights",
+    "learner": "teacher.learner",
+    "student": "student.backbone",
+    "method": "distill.method",
+    "meta": "meta.learner",
+    "seed": "seed",
+    "precision": "precision",
+}
+
+# Flags that set a key: option name -> assignment.
+RECIPE_FLAGS = {
+    "ptq": 'quantize.method="ptq"',
+    "pot": 'quantize.scale="power_of_two"',
+    "no_baseline": "baseline.enabled=false",
+    "no_meta": "meta.enabled=false",
+}
+
+
+def parse_duration_s(_ctx: click.Context, _param: click.Parameter, text: str | None) -> float | None:
+    """Read "90s", "20m" or "1.5h" as seconds."""
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS_S else (text, "s")
+    try:
+        seconds = float(number) * UNITS_S[unit]
+    except ValueError:
+        seconds = -1
+    if not seconds > 0:
+        raise click.BadParameter(f"'{text}' is not a duration such as 90s, 20m or 1.5h")
+    return seconds
+
+
+def learner_names() -> list[str]:
+    """Return the learners there are, by their files: importing them would load torch."""
+    folder = Path(__file__).parents[1] / "distill" / "learners"
+    return [module.name for module in pkgutil.iter_modules([str(folder)]) if module.name != "base"]
+
+
+def assignments_of(options: Mapping[str, object]) -> list[str]:
+    """Translate options into `key=value` assignments of the recipe."""
+    given = [
+        f"{RECIPE_OPTIONS[name]}={_toml(value)}"
+        for name, value in options.items()
+        if name in RECIPE_OPTIONS and value is not None
+    ]
+    return given + [assignment for flag, assignment in RECIPE_FLAGS.items() if options.get(flag)]
+
+
+def _toml(value: object) -> str:
+    import json
+
+    text = str(value)
+    return text if isinstance(value, int) or text in {"1", "3"} else json.dumps(text)
+
+
+def _together(*decorators: Decorator) -> Decorator:
+    """Return one decorator in which the first of `decorators` comes first in the help."""
+    return lambda function: reduce(lambda inner, decorator: decorator(inner), reversed(decorators), function)
+
+
+data_options = _together(
+    click.option(
+        "--profile", metavar="NAME|FILE", help="Hardware profile (`edgekd profiles list`).  [default: tu_accel_150k]"
+    ),
+    click.option(
+        "--data",
+        metavar="SPEC",
+        help="Image set: NAME, NAME:PATH or folder:PATH (`edgekd data list`).  [default: glyphs]",
+    ),
+    click.option("--size", type=int, help="Resize images to SIZE x SIZE pixels."),
+    click.option("--channels", type=click.Choice(["1", "3"]), help="Convert images to grayscale or RGB."),
+)
+
+teacher_options = _together(
+    click.option(
+        "--teacher",
+        metavar="BACKBONE",
+        help="Teacher, for example resnet12, resnet12:24, resnet18, timm:NAME.  [default: resnet12:24]",
+    ),
+    click.option(
+        "--learner",
+        metavar="NAME",
+        help=f"How the teacher learns: {', '.join(learner_names())}.  [default: classifier]",
+    ),
+)
+
+run_options = _together(
+    click.option("--recipe", type=click.Path(path_type=Path), help="TOML file with any keys of a run's recipe.toml."),
+    click.option(
+        "--set",
+        "assignments",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Set one key of the recipe, for example distill.epochs=30.",
+    ),
+    click.option("--seed", type=int, help="Seed of everything random.  [default: 0]"),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16"]),
+        help="Arithmetic of float training.  [default: auto]",
+    ),
+    click.option(
+        "--run", "folder", type=click.Path(path_type=Path), help="Run folder.  [default: runs/DATA-STUDENT-HASH]"
+    ),
+    click.option(
+        "--time-budget",
+        metavar="DURATION",
+        callback=parse_duration_s,
+        help="Stop cleanly in time (90s, 20m, 1h); the same command goes on.",
+    ),
+    click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read, and say which."),
+    click.option("--cpu", is_flag=True, help="Do not use a GPU."),
+)

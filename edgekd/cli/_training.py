@@ -56,7 +56,8 @@ class TerminalReporter:
     def metrics(self, line: dict[str, Any]) -> None:
         """Show the last epoch."""
         accuracy = f"val {100 * line['val_accuracy']:.1f} %  " if line["val_accuracy"] is not None else ""
-        status = f"loss {line['loss']:.3f}  {accuracy}{line['images_per_s']:.0f} images/s"
+        own = "".join(f"{name} {100 * value:.1f} %  " for name, value in line.get("measures", {}).items())
+        status = f"loss {line['loss']:.3f}  {accuracy}{own}{line['images_per_s']:.0f} images/s"
         if self.console.is_terminal and self.task is not None:
             self.progress.update(self.task, status=status)
         else:

@@ -37,11 +37,11 @@ class ANIL(EpisodeLearner):
         """Return the mean over all queries of all episodes, in nats."""
         support, query = self.split(self.backbone(images).float())
         with torch.autocast(images.device.type, enabled=False):
-            losses = [self._query_loss(*episode) for episode in zip(support, query, strict=True)]
+            losses = [self.query_loss(*episode) for episode in zip(support, query, strict=True)]
         loss = torch.stack(losses).mean()
         return loss, {"episode_ce": loss}
 
-    def _query_loss(self, support: Tensor, query: Tensor) -> Tensor:
+    def query_loss(self, support: Tensor, query: Tensor) -> Tensor:
         """Return the loss of queries (way, query, d) after learning from support (way, shot, d)."""
 
         def support_loss(weights: Weights) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgekd.distill.batches import episode_rows, require_batch, shuffled_rows, triplet_rows
 from edgekd.distill.tasks import Classifier, Loss
@@ -103,6 +104,26 @@ class EpisodeLearner(Learner):
     def targets(self, each: int, device: torch.device) -> Tensor:
         """Return the class (way * each,) within the episode of `each` images a class."""
         return torch.arange(self.way, device=device).repeat_interleave(each)
+
+
+class MetricLearner(EpisodeLearner):
+    """A learner of episodes whose queries are told apart by how near they are to the support embeddings."""
+
+    def __init__(self, classifier: Classifier, settings: Learning) -> None:
+        super().__init__(classifier, settings)
+        self.backbone = classifier.backbone
+
+    @abstractmethod
+    def logits(self, support: Tensor, query: Tensor) -> Tensor:
+        """Return logits (e, queries, way) of support (e, way, shot, d) and query (e, queries, d) in e episodes."""
+
+    def forward(self, images: Tensor, labels: Tensor) -> Loss:  # noqa: ARG002 - one signature
+        """Return the mean cross-entropy over all queries, in nats."""
+        support, query = self.split(self.backbone(images).float())
+        logits = self.logits(support, query.flatten(1, 2))
+        targets = self.targets(self.query, logits.device).repeat(len(logits))
+        loss = functional.cross_entropy(logits.flatten(0, 1), targets)
+        return loss, {"episode_ce": loss}
 
 
 _L = TypeVar("_L", bound=Learner)

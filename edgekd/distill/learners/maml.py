@@ -57,11 +57,11 @@ class MAML(EpisodeLearner):
             with torch.no_grad():
                 self.network.backbone(images.float())  # updates the running statistics
             support, query = self.split(images.float())
-            losses = [self._query_loss(*episode) for episode in zip(support, query, strict=True)]
+            losses = [self.query_loss(*episode) for episode in zip(support, query, strict=True)]
         loss = torch.stack(losses).mean()
         return loss, {"episode_ce": loss}
 
-    def _query_loss(self, support: Tensor, query: Tensor) -> Tensor:
+    def query_loss(self, support: Tensor, query: Tensor) -> Tensor:
         """Return the loss of queries (way, query, c, h, w) after learning from support (way, shot, c, h, w)."""
         start = {name: value for name, value in self.network.named_parameters() if value.requires_grad}
 

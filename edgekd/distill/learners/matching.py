@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from edgekd.distill.learners.base import EpisodeLearner, register
-from edgekd.distill.tasks import Classifier, Loss
+from edgekd.distill.learners.base import MetricLearner, register
+from edgekd.distill.tasks import Classifier
 from edgekd.recipe import Learning
 
 
 @register
-class MatchingNetwork(EpisodeLearner):
+class MatchingNetwork(MetricLearner):
     """P(y | q) = sum of softmax_i(tau cos(q, s_i)) over the support images i of class y; tau is `temperature`.
 
     Without the full context embeddings (the LSTMs over the support set): an embedding must not depend on the other
@@ -25,17 +25,11 @@ class MatchingNetwork(EpisodeLearner):
 
     def __init__(self, classifier: Classifier, settings: Learning) -> None:
         super().__init__(classifier, settings)
-        self.backbone = classifier.backbone
         self.temperature = settings.temperature
 
-    def forward(self, images: Tensor, labels: Tensor) -> Loss:  # noqa: ARG002 - one signature
-        """Return -log P(label | query), averaged over all queries, in nats."""
-        support, query = self.split(functional.normalize(self.backbone(images).float(), dim=-1))
-        keys, queries = support.flatten(1, 2), query.flatten(1, 2)  # (e, way * shot, d), (e, way * query, d)
-        attention = functional.log_softmax(self.temperature * queries @ keys.transpose(1, 2), dim=-1)
-        log_p = attention.reshape(*attention.shape[:2], self.way, self.shot).logsumexp(
-            3
-        )  # (episodes, way * query, way)
-        targets = self.targets(self.query, log_p.device).repeat(len(log_p))
-        loss = functional.nll_loss(log_p.flatten(0, 1), targets)
-        return loss, {"episode_ce": loss}
+    def logits(self, support: Tensor, query: Tensor) -> Tensor:
+        """Return log P(class | query)."""
+        keys = functional.normalize(support, dim=-1).flatten(1, 2)  # (episodes, way * shot, d)
+        cosines = functional.normalize(query, dim=-1) @ keys.transpose(1, 2)
+        attention = functional.log_softmax(self.temperature * cosines, dim=-1)  # (episodes, queries, way * shot)
+        return attention.reshape(*attention.shape[:2], *support.shape[1:3]).logsumexp(3)

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.distill.learners.base import EpisodeLearner, register
-from edgekd.distill.tasks import Classifier, Loss
+from edgekd.distill.learners.base import MetricLearner, register
+from edgekd.distill.tasks import Classifier
 from edgekd.recipe import Learning
 
 
 @register
-class MetaBaseline(EpisodeLearner):
+class MetaBaseline(MetricLearner):
     """Logits tau cos(q, mean_k s_k) between a query and the class means; tau is learned from `temperature` on."""
 
     name = "meta_baseline"
@@ -20,15 +20,9 @@ class MetaBaseline(EpisodeLearner):
 
     def __init__(self, classifier: Classifier, settings: Learning) -> None:
         super().__init__(classifier, settings)
-        self.backbone = classifier.backbone
         self.temperature = nn.Parameter(torch.tensor(settings.temperature))
 
-    def forward(self, images: Tensor, labels: Tensor) -> Loss:  # noqa: ARG002 - one signature
-        """Return the mean cross-entropy over all queries, in nats."""
-        support, query = self.split(self.backbone(images).float())
+    def logits(self, support: Tensor, query: Tensor) -> Tensor:
+        """Return tau times the cosines; embeddings are not scaled before their mean."""
         prototypes = functional.normalize(support.mean(2), dim=-1)  # (episodes, way, d)
-        queries = functional.normalize(query.flatten(1, 2), dim=-1)  # (episodes, way * query, d)
-        logits = self.temperature * queries @ prototypes.transpose(1, 2)
-        targets = self.targets(self.query, logits.device).repeat(len(logits))
-        loss = functional.cross_entropy(logits.flatten(0, 1), targets)
-        return loss, {"episode_ce": loss}
+        return self.temperature * functional.normalize(query, dim=-1) @ prototypes.transpose(1, 2)

@@ -43,12 +43,16 @@ class SiameseNetwork(Learner):
         self.margin = settings.margin
 
     def forward(self, images: Tensor, labels: Tensor) -> Loss:  # noqa: ARG002 - one signature
-        """Return the mean over the triplets of images (triplets * 3, c, h, w): anchor, positive, negative, and so on.
+        """Return the loss of images (triplets * 3, c, h, w): anchor, positive, negative, and so on."""
+        return self.loss(self.backbone(images).float())
+
+    def loss(self, embedding: Tensor) -> Loss:
+        """Return the mean over the triplets of embeddings (triplets * 3, d).
 
         The second term is the share of this batch's triplets in which the positive is nearer.
         """
-        embedding = functional.normalize(self.backbone(images).float(), dim=-1)
-        anchor, positive, negative = embedding.reshape(-1, 3, embedding.shape[1]).unbind(1)  # (triplets, d) each
+        unit = functional.normalize(embedding, dim=-1).reshape(-1, 3, embedding.shape[1])
+        anchor, positive, negative = unit.unbind(1)  # (triplets, d) each
         near, far = (anchor - positive).square().sum(1), (anchor - negative).square().sum(1)
         loss = functional.relu(near - far + self.margin).mean()
         return loss, {"triplet": loss, "triplet_accuracy": (near < far).float().mean()}

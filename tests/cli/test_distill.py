@@ -1,4 +1,4 @@
-"""What a user can get wrong in `distill`, `export` and `verify`: exit code 2 and one line that says what to change."""
+"""What a user can get wrong in `distill`, `teach`, `export` and `verify`: exit code 2 and what to change."""
 
 from __future__ import annotations
 
@@ -65,6 +65,15 @@ def damaged(tmp_path: Path, image_folder: Path) -> Path:
             ["distill", "--recipe", "TINY", "--teacher-weights", "absent.safetensors"],
             "no weights at absent.safetensors",
         ),
+        (
+            ["distill", "--learner", "protonets", "--recipe", "TINY"],
+            "unknown learner 'protonets'. Did you mean 'protonet'",
+        ),
+        (["distill", "--meta", "anill", "--recipe", "TINY"], "unknown learner 'anill'. Did you mean 'anil'"),
+        (["distill", "--meta", "anil", "--no-meta"], "--meta says how to fine-tune, --no-meta not to"),
+        (["teach", "--learner", "sianese", "--recipe", "TINY"], "Did you mean 'siamese'"),
+        (["teach", "--learner", "maml", "--recipe", "TINY", "--set", "teacher.query=16"], "lower teacher.way or"),
+        (["teach", "--student", "conv4-8"], "--student"),
         (["export", "--int8"], "no run under"),
         (["export", "--run", "."], "is not a run folder"),
         (["export", "--output", "model.tflite"], "--output model.tflite does not end in .onnx"),
@@ -102,6 +111,19 @@ def test_an_unfinished_run_is_not_exported(
     assert run(monkeypatch, "export", "--int8") == 2
     assert "is not finished; to go on: edgekd distill --recipe " in capsys.readouterr().err
     assert not Path("model.onnx").exists()
+
+
+def test_a_teacher_alone_is_what_distill_goes_on_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_recipe: Path
+) -> None:
+    quick = ("--recipe", str(tiny_recipe), "--cpu", "--set", "teacher.batches_per_epoch=2")
+    learn = ("--learner", "siamese", "--set", "teacher.batch_size=4")
+    assert run(monkeypatch, "teach", *quick, *learn, "--run", "taught") == 0
+    output = capsys.readouterr().out
+    assert "triplet_accuracy" in output
+    assert "Next: edgekd distill --teacher-weights taught/teacher.safetensors" in output
+    assert run(monkeypatch, "export", "--run", "taught") == 2
+    assert "is not finished; to go on: edgekd distill --recipe " in capsys.readouterr().err
 
 
 def test_a_damaged_image_is_named_and_counted(

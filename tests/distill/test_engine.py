@@ -193,3 +193,13 @@ def test_frozen_batchnorm_keeps_its_statistics(tmp_path: Path) -> None:
     norm = task.net[1]
     assert isinstance(norm, nn.BatchNorm1d)
     assert torch.equal(norm.running_mean, torch.zeros(8))  # type: ignore[arg-type]
+
+
+def test_further_figures_are_recorded_with_each_epoch(tmp_path: Path) -> None:
+    run, task = make_run(tmp_path / "run"), new_task()
+    stage = dataclasses.replace(make_stage(task, epochs=2), measure=lambda: {"training": float(task.training)})
+    fit(stage, run, make_session())
+    assert [set(line["measures"]) for line in run.metrics()] == [{"training"}, {"training"}]
+    plain = make_run(tmp_path / "plain")
+    fit(make_stage(new_task(), epochs=1), plain, make_session())
+    assert all("measures" not in line for line in plain.metrics())

@@ -99,12 +99,18 @@ def export_run(run: Run, path: Path, *, power_of_two: bool = False, dynamic_batc
     With `power_of_two` and a run that has float scales, the float student is quantized anew by calibration alone.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished, or ended before quantizing.
         ModelError: with `power_of_two` the student would exceed the profile's cap; onnxruntime's integers are not the
             Brevitas model's (more than 1 LSB, or more than 1 % of elements; any difference at all where every scale is
             a power of two).
         StorageError: the files cannot be written.
     """
+    if not run.recipe.quantize.enabled:
+        raise RunError(
+            f"{run.folder} was trained without quantizing (quantize.enabled = false), there is nothing to export; "
+            f"edgekd distill --recipe {run.folder / 'recipe.toml'} --set quantize.enabled=true --run ANOTHER"
+            f"{_teacher_option(run)}"
+        )
     if not run.manifest.complete:
         raise RunError(f"{run.folder} is not finished; to go on: {run.resume_command}")
     splits = _load_data(run)
@@ -189,6 +195,11 @@ def _require_fit(student: Backbone, scheme: QuantScheme, profile_name: str, imag
         require_fit(student, profile.params.max, profile.name, added)
     except ModelError as error:
         raise ModelError(f"--pot: {error}; `edgekd distill --pot` trains one that does") from error
+
+
+def _teacher_option(run: Run) -> str:
+    record = run.manifest.stages.get("teach")
+    return f" --teacher-weights {run.folder / record.file}" if record else ""
 
 
 def _load_data(run: Run) -> Splits:

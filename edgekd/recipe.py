@@ -132,7 +132,8 @@ class Meta(Schedule):
 class Quantize(Schedule):
     """Quantization-aware training guided by the float student, or calibration alone (`ptq`).
 
-    `scale` = "profile" follows the hardware profile; "power_of_two" and "float" override it.
+    `scale` = "profile" follows the hardware profile; "power_of_two" and "float" override it. Without `enabled` the run
+    ends with the float student: enough to compare methods, nothing to export.
     """
 
     method: Literal["qat", "ptq"] = "qat"
@@ -141,12 +142,18 @@ class Quantize(Schedule):
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
     calibration_images: int = Field(default=512, ge=1)
+    enabled: bool = True
     scale: Literal["profile", "float", "power_of_two"] = "profile"
 
 
 class Validation(_Frozen):
-    """The best epoch is the one with the highest mean of 1- and 5-shot accuracy on validation episodes."""
+    """The best epoch is the one with the highest mean of 1- and 5-shot accuracy on validation episodes.
 
+    Or, with `measure` = "accuracy", for a stage that trains a head: with the highest accuracy of that head on
+    validation images. "auto" takes it where the validation classes are those of training.
+    """
+
+    measure: Literal["auto", "few_shot", "accuracy"] = "auto"
     way: int = Field(default=5, ge=2)
     shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 5)
     query: int = Field(default=15, ge=1)
@@ -155,7 +162,7 @@ class Validation(_Frozen):
 
 
 class Test(_Frozen):
-    """How each stage is measured on novel classes at the end."""
+    """How each stage is measured at the end: on episodes of the test classes, novel ones where the set has them."""
 
     way: int = Field(default=5, ge=2)
     shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 5)

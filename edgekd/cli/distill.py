@@ -77,6 +77,7 @@ def parse_duration_s(_ctx: click.Context, _param: click.Parameter, text: str | N
 @click.option("--pot", is_flag=True, help="Quantize with power-of-two scales only.")
 @click.option("--no-baseline", is_flag=True, help="Do not train the student from scratch for comparison.")
 @click.option("--no-meta", is_flag=True, help="Do not fine-tune on episodes after distilling.")
+@click.option("--no-quantize", is_flag=True, help="End with the float student: to compare methods, not to export.")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Arithmetic of float training.  [default: auto]"
@@ -108,9 +109,8 @@ def command(
     The same command in the same folder goes on with an unfinished run and does nothing to a finished one.
     """
     began = time.monotonic()
-    from rich.console import Console
-
     from edgekd.cli import EXIT_INTERRUPTED
+    from edgekd.cli._console import open_console
     from edgekd.cli._extras import require_training
     from edgekd.cli._training import TerminalReporter, print_stages
     from edgekd.recipe import load_recipe
@@ -120,7 +120,7 @@ def command(
     from edgekd.distill.pipeline import run_distillation
     from edgekd.distill.session import Stopped, open_session
 
-    console = Console()
+    console = open_console()
     with TerminalReporter(console) as reporter:
         session = open_session(resolved.precision, resolved.seed, time_budget, reporter, cpu=cpu)
         session.deadline.started = began  # importing torch took some of the budget already
@@ -148,6 +148,7 @@ def _assignments(options: dict[str, Any]) -> list[str]:
         "pot": 'quantize.scale="power_of_two"',
         "no_baseline": "baseline.enabled=false",
         "no_meta": "meta.enabled=false",
+        "no_quantize": "quantize.enabled=false",
     }
     return given + [assignment for flag, assignment in flags.items() if options[flag]]
 
@@ -171,4 +172,6 @@ def _write_page(run: Run) -> Path:
 
 def _print_end(console: Any, run: Run, page: Path) -> None:  # noqa: ANN401 - rich is imported late
     console.print(f"Run folder {run.folder}, page of plots {page}", soft_wrap=True, highlight=False)
-    console.print("Next: edgekd export --int8", highlight=False)
+    deployable = run.recipe.quantize.enabled
+    step = "edgekd export --int8" if deployable else f"edgekd compare {run.folder} ANOTHER_RUN"
+    console.print(f"Next: {step}", soft_wrap=True, highlight=False)

@@ -85,8 +85,10 @@ def distill(context: Context) -> None:
         steps_per_epoch=steps,
         images_per_step=recipe.distill.batch_size,
         backbone=student.backbone,
+        classifier=student if needs.head else None,
     )
-    _fit_and_finish(context, stage, student, file="distilled.safetensors", spec=recipe.student.backbone)
+    file, spec = "distilled.safetensors", recipe.student.backbone
+    _fit_and_finish(context, stage, student, file=file, spec=spec, head=needs.head)
 
 
 def _teacher(context: Context, needs: Needs) -> Classifier | None:
@@ -125,14 +127,16 @@ def meta(context: Context) -> None:
         backbone=student.backbone,
         starts_trained=True,
     )
-    _fit_and_finish(context, stage, student, file=STUDENT_FILE, spec=recipe.student.backbone)
+    # The head has not moved with the backbone.
+    _fit_and_finish(context, stage, student, file=STUDENT_FILE, spec=recipe.student.backbone, head=False)
 
 
 def keep_distilled(context: Context) -> None:
     """Without fine-tuning on episodes, the distilled student is the float student."""
     recipe = context.run.recipe
     student = load_classifier(context, "distill", recipe.student.backbone).to(context.session.device)
-    finish_stage(context, "student", student, file=STUDENT_FILE, spec=recipe.student.backbone, began=time.monotonic())
+    spec, head = recipe.student.backbone, needs_of(recipe.distill.method).head
+    finish_stage(context, "student", student, file=STUDENT_FILE, spec=spec, began=time.monotonic(), head=head)
 
 
 def quantize_student(context: Context) -> None:
@@ -255,11 +259,14 @@ def _train_on_labels(context: Context, name: str, task: LabelTask, schedule: Sch
         steps_per_epoch=steps,
         images_per_step=schedule.batch_size,
         backbone=task.classifier.backbone,
+        classifier=task.classifier,
     )
     _fit_and_finish(context, stage, task.classifier, file=file, spec=spec)
 
 
-def _fit_and_finish(context: Context, stage: Stage, network: Classifier, *, file: str, spec: str) -> None:
+def _fit_and_finish(
+    context: Context, stage: Stage, network: Classifier, *, file: str, spec: str, head: bool = True
+) -> None:
     began = time.monotonic()
     fit(stage, context.run, context.session)
-    finish_stage(context, stage.name, network, file=file, spec=spec, began=began)
+    finish_stage(context, stage.name, network, file=file, spec=spec, began=began, head=head)

@@ -216,7 +216,7 @@ def load_recipe(path: Path | None, assignments: Sequence[str] = ()) -> Recipe:
 
 def differing_keys(a: Recipe, b: Recipe) -> list[str]:
     """Return the dotted keys in which two recipes differ, sorted."""
-    flat_a, flat_b = _flatten(a.model_dump(mode="json")), _flatten(b.model_dump(mode="json"))
+    flat_a, flat_b = flatten(a.model_dump(mode="json")), flatten(b.model_dump(mode="json"))
     return sorted(key for key in flat_a.keys() | flat_b.keys() if flat_a.get(key) != flat_b.get(key))
 
 
@@ -272,11 +272,12 @@ def _toml_value(text: str) -> Any:  # noqa: ANN401 - a TOML value is any of TOML
         return text  # a bare word is a string, as shells strip quotes
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return every value of nested sections under its dotted key."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

@@ -31,7 +31,8 @@ class _Frozen(BaseModel):
 class Score(_Frozen):
     """What a setting scored at a stage, by one measure; fractions in 0..1.
 
-    `values` and `ci95s` hold a number a run, `mean` is over the runs, `std` (n - 1) where there are several.
+    `values` and `ci95s` hold a number a run, `mean` is over the runs, `std` (n - 1) where there are several; `weights`
+    the SHA-256 of each run's file of the stage.
     """
 
     setting: str
@@ -41,6 +42,7 @@ class Score(_Frozen):
     measure: str
     values: tuple[float, ...]
     ci95s: tuple[float, ...]
+    weights: tuple[str, ...]
     mean: float
     std: float | None
 
@@ -183,29 +185,34 @@ def _title(measure: Measure, shown: Sequence[bool]) -> str:
 
 def _scores(group: Group, stage: str, titles: dict[Measure, str]) -> Iterator[Score]:
     """Yield a score for each measure that any run of the setting has at this stage."""
-    results = [run.manifest.stages[stage].result for run in group.runs if stage in run.manifest.stages]
-    tables = [_measured(result) for result in results]
+    records = [run.manifest.stages[stage] for run in group.runs if stage in run.manifest.stages]
+    tables = [_measured(record.result) for record in records]
     for measure, title in titles.items():
+        having = [record for record, table in zip(records, tables, strict=True) if measure in table]
         found = [table[measure] for table in tables if measure in table]
         if found:
             values = tuple(mean for mean, _ in found)
             yield Score(
                 setting=group.name,
                 stage=stage,
-                backbone=results[0].backbone,
-                parameters=results[0].parameters,
+                backbone=having[0].result.backbone,
+                parameters=having[0].result.parameters,
                 measure=title,
                 values=values,
                 ci95s=tuple(ci95 for _, ci95 in found),
+                weights=tuple(record.sha256 for record in having),
                 mean=fmean(values),
                 std=stdev(values) if len(values) > 1 else None,
             )
 
 
 def _pairs(scores: Sequence[Score], base: str | None) -> Iterator[tuple[Score, Score]]:
-    """Yield what is compared: settings at one stage, and distilled with scratch within a setting."""
+    """Yield what is compared: settings at one stage, and distilled with scratch within a setting.
+
+    Not the same weights with themselves: settings that differ in what comes later share the stages before.
+    """
     for a, b in itertools.combinations(scores, 2):
-        if a.measure != b.measure:
+        if a.measure != b.measure or sorted(a.weights) == sorted(b.weights):
             continue
         if a.setting == b.setting and (a.stage, b.stage) == ("scratch", "distill"):
             yield b, a

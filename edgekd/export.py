@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgekd import __version__, passes
-from edgekd.data import ImageSet, Splits, load_splits
+from edgekd.data import ImageSet, Splits
 from edgekd.data.preprocess import INPUT_SCALE, to_int8
 from edgekd.distill import quantize
 from edgekd.distill.backbones import Backbone
@@ -31,7 +31,7 @@ from edgekd.files import sha256_bytes, write_together, writer_of
 from edgekd.manifest import GOLDEN_FLOAT, Manifest, Preprocessing, QuantScheme, TensorRef
 from edgekd.profile import load_profile
 from edgekd.renaming import rename_all
-from edgekd.run import Run
+from edgekd.run import Run, load_images
 from edgekd.runtime import open_session
 from edgekd.versions import library_versions
 
@@ -113,7 +113,7 @@ def export_run(run: Run, path: Path, *, power_of_two: bool = False, dynamic_batc
         )
     if not run.manifest.complete:
         raise RunError(f"{run.folder} is not finished; to go on: {run.resume_command}")
-    splits = _load_data(run)
+    splits = load_images(run)
     student = _student(run, splits, power_of_two=power_of_two)
     model = to_integer_onnx(student.network, splits.test)
     if dynamic_batch:
@@ -200,14 +200,6 @@ def _require_fit(student: Backbone, scheme: QuantScheme, profile_name: str, imag
 def _teacher_option(run: Run) -> str:
     record = run.manifest.stages.get("teach")
     return f" --teacher-weights {run.folder / record.file}" if record else ""
-
-
-def _load_data(run: Run) -> Splits:
-    data = run.recipe.data
-    # Bad images are left out as they were in training, or the fingerprint differs.
-    splits = load_splits(data.spec, size=data.size, channels=data.channels, seed=data.seed, skip_bad=True)
-    run.require_data(splits.test.fingerprint)
-    return splits
 
 
 def _golden_vectors(student: Student, model: onnx.ModelProto, images: NDArray[np.uint8]) -> bytes:

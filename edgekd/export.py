@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgekd import __version__, passes
-from edgekd.data import ImageSet, Splits, load_splits
+from edgekd.data import ImageSet, Splits
 from edgekd.data.preprocess import INPUT_SCALE, to_int8
 from edgekd.distill import quantize
 from edgekd.distill.backbones import Backbone
@@ -31,7 +31,7 @@ from edgekd.files import sha256_bytes, write_together, writer_of
 from edgekd.manifest import GOLDEN_FLOAT, Manifest, Preprocessing, QuantScheme, TensorRef
 from edgekd.profile import load_profile
 from edgekd.renaming import rename_all
-from edgekd.run import Run
+from edgekd.run import Run, load_images
 from edgekd.runtime import open_session
 from edgekd.versions import library_versions
 
@@ -99,15 +99,21 @@ def export_run(run: Run, path: Path, *, power_of_two: bool = False, dynamic_batc
     With `power_of_two` and a run that has float scales, the float student is quantized anew by calibration alone.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished, or ended before quantizing.
         ModelError: with `power_of_two` the student would exceed the profile's cap; onnxruntime's integers are not the
             Brevitas model's (more than 1 LSB, or more than 1 % of elements; any difference at all where every scale is
             a power of two).
         StorageError: the files cannot be written.
     """
+    if not run.recipe.quantize.enabled:
+        raise RunError(
+            f"{run.folder} was trained without quantizing (quantize.enabled = false), there is nothing to export; "
+            f"edgekd distill --recipe {run.folder / 'recipe.toml'} --set quantize.enabled=true --run ANOTHER"
+            f"{_teacher_option(run)}"
+        )
     if not run.manifest.complete:
         raise RunError(f"{run.folder} is not finished; to go on: {run.resume_command}")
-    splits = _load_data(run)
+    splits = load_images(run)
     student = _student(run, splits, power_of_two=power_of_two)
     model = to_integer_onnx(student.network, splits.test)
     if dynamic_batch:
@@ -191,12 +197,9 @@ def _require_fit(student: Backbone, scheme: QuantScheme, profile_name: str, imag
         raise ModelError(f"--pot: {error}; `edgekd distill --pot` trains one that does") from error
 
 
-def _load_data(run: Run) -> Splits:
-    data = run.recipe.data
-    # Bad images are left out as they were in training, or the fingerprint differs.
-    splits = load_splits(data.spec, size=data.size, channels=data.channels, seed=data.seed, skip_bad=True)
-    run.require_data(splits.test.fingerprint)
-    return splits
+def _teacher_option(run: Run) -> str:
+    record = run.manifest.stages.get("teach")
+    return f" --teacher-weights {run.folder / record.file}" if record else ""
 
 
 def _golden_vectors(student: Student, model: onnx.ModelProto, images: NDArray[np.uint8]) -> bytes:

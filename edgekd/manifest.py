@@ -96,10 +96,32 @@ class AccuracyRow(_Frozen):
     ci95: float
 
 
+class Classification(_Frozen):
+    """How well a network's own head names the class of each image; every share is a fraction in 0..1.
+
+    `ci95` is the distance from `accuracy` to the further end of its 95 % interval. macro: the mean over classes; micro:
+    over all images, which with one label an image equals the accuracy.
+    """
+
+    dataset: Text
+    split: Text
+    images: int = Field(ge=1)
+    classes: int = Field(ge=1)
+    accuracy: float
+    ci95: float
+    macro_f1: float
+    macro_precision: float
+    macro_recall: float
+    micro_f1: float
+    micro_precision: float
+    micro_recall: float
+
+
 class StageResult(_Frozen):
     """One step on the way to the deployed file, with its size and accuracy.
 
     `parameters` counts weights and biases after BatchNorm is folded; `weight_bytes` is what they take at this stage.
+    `classification` is there where the stage trained a head and the test images are of the training classes.
     """
 
     stage: Text
@@ -107,6 +129,7 @@ class StageResult(_Frozen):
     parameters: int
     weight_bytes: int
     accuracy: tuple[AccuracyRow, ...] = Field(default=(), max_length=MOST_ROWS)
+    classification: Classification | None = None
 
 
 class Manifest(_Frozen):

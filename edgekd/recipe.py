@@ -145,7 +145,8 @@ class Meta(Learning):
 class Quantize(Schedule):
     """Quantization-aware training guided by the float student, or calibration alone (`ptq`).
 
-    `scale` = "profile" follows the hardware profile; "power_of_two" and "float" override it.
+    `scale` = "profile" follows the hardware profile; "power_of_two" and "float" override it. Without `enabled` the run
+    ends with the float student: enough to compare methods, nothing to export.
     """
 
     method: Literal["qat", "ptq"] = "qat"
@@ -154,12 +155,18 @@ class Quantize(Schedule):
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
     calibration_images: int = Field(default=512, ge=1)
+    enabled: bool = True
     scale: Literal["profile", "float", "power_of_two"] = "profile"
 
 
 class Validation(_Frozen):
-    """The best epoch is the one with the highest mean of 1- and 5-shot accuracy on validation episodes."""
+    """The best epoch is the one with the highest mean of 1- and 5-shot accuracy on validation episodes.
 
+    Or, with `measure` = "accuracy", for a stage that trains a head: with the highest accuracy of that head on
+    validation images. "auto" takes it where the validation classes are those of training.
+    """
+
+    measure: Literal["auto", "few_shot", "accuracy"] = "auto"
     way: int = Field(default=5, ge=2)
     shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 5)
     query: int = Field(default=15, ge=1)
@@ -168,7 +175,7 @@ class Validation(_Frozen):
 
 
 class Test(_Frozen):
-    """How each stage is measured on novel classes at the end."""
+    """How each stage is measured at the end: on episodes of the test classes, novel ones where the set has them."""
 
     way: int = Field(default=5, ge=2)
     shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 5)
@@ -222,7 +229,7 @@ def load_recipe(path: Path | None, assignments: Sequence[str] = ()) -> Recipe:
 
 def differing_keys(a: Recipe, b: Recipe) -> list[str]:
     """Return the dotted keys in which two recipes differ, sorted."""
-    flat_a, flat_b = _flatten(a.model_dump(mode="json")), _flatten(b.model_dump(mode="json"))
+    flat_a, flat_b = flatten(a.model_dump(mode="json")), flatten(b.model_dump(mode="json"))
     return sorted(key for key in flat_a.keys() | flat_b.keys() if flat_a.get(key) != flat_b.get(key))
 
 
@@ -278,11 +285,12 @@ def _toml_value(text: str) -> Any:  # noqa: ANN401 - a TOML value is any of TOML
         return text  # a bare word is a string, as shells strip quotes
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return every value of nested sections under its dotted key."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

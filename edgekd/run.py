@@ -17,6 +17,7 @@ from typing import Any, Literal, TextIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgekd import __version__
+from edgekd.data import Splits, load_splits
 from edgekd.errors import RecipeError, RunError, StorageError
 from edgekd.files import sha256_file, write_text
 from edgekd.manifest import DataRef, StageResult
@@ -237,3 +238,17 @@ def latest_run(root: Path = RUNS_FOLDER) -> Run:
         raise RunError(f"no run under {root.absolute()}; run `edgekd distill` first, or name one with --run")
     runs = [Run.open(path.parent) for path in manifests]
     return next((run for run in reversed(runs) if run.manifest.complete), runs[-1])
+
+
+def load_images(run: Run) -> Splits:
+    """Load the images that the run was trained and measured on.
+
+    Raises:
+        DataError: they cannot be loaded.
+        RunError: they are other images by now.
+    """
+    data = run.recipe.data
+    # Bad images are left out as they were in training, or the fingerprint differs.
+    splits = load_splits(data.spec, size=data.size, channels=data.channels, seed=data.seed, skip_bad=True)
+    run.require_data(splits.test.fingerprint)
+    return splits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,19 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("images")
     for seed, (split, n_classes, per_class) in enumerate((("train", 8, 16), ("val", 5, 10), ("test", 6, 12))):
         write_images(root / split, n_classes, per_class, seed)
+    return root
+
+
+@pytest.fixture(scope="session")
+def closed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/val/test class folders with other 16x16 RGB images of the same five classes in each."""
+    root, images = tmp_path_factory.mktemp("closed"), tmp_path_factory.mktemp("of") / "class"
+    write_images(images, 5, 40, 3)
+    for split, numbers in (("train", range(20)), ("val", range(20, 30)), ("test", range(30, 40))):
+        for folder in images.iterdir():
+            (root / split / folder.name).mkdir(parents=True)
+            for number in numbers:
+                shutil.copy(folder / f"{number:03d}.png", root / split / folder.name)
     return root
 
 

@@ -29,6 +29,9 @@ TORCH_FREE = (
     "edgekd.recipe",
     "edgekd.run",
     "edgekd.passes",
+    "edgekd.comparison",
+    "edgekd.measures",
+    "edgekd.cli.compare",
     "edgekd.report",
 )
 HEAVY = ("torch", "torchvision", "brevitas", "accelerate", "timm", "safetensors")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-from rich.console import Console
 
 from edgekd.cli import EXIT_INTERRUPTED
+from edgekd.cli._console import open_console
 from edgekd.cli._extras import require_training
 from edgekd.cli._recipe_options import assignments_of
 from edgekd.cli._training import TerminalReporter, print_stages
@@ -27,7 +27,7 @@ def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["dis
     from edgekd.distill.session import Stopped, open_session
 
     train = run_distillation if command == "distill" else run_teaching
-    console = Console()
+    console = open_console()
     with TerminalReporter(console) as reporter:
         session = open_session(recipe.precision, recipe.seed, options["time_budget"], reporter, cpu=options["cpu"])
         session.deadline.started = began  # importing torch took some of the budget already
@@ -45,9 +45,9 @@ def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["dis
 
 
 def _next(run: Run, command: str) -> str:
-    if command == "distill":
-        return "edgekd export --int8"
-    return f"edgekd distill --teacher-weights {run.stage_file('teach')}"
+    if command == "teach":
+        return f"edgekd distill --teacher-weights {run.stage_file('teach')}"
+    return "edgekd export --int8" if run.recipe.quantize.enabled else f"edgekd compare {run.folder} ANOTHER_RUN"
 
 
 def _write_page(run: Run) -> Path:

@@ -35,6 +35,7 @@ RECIPE_FLAGS = {
     "pot": 'quantize.scale="power_of_two"',
     "no_baseline": "baseline.enabled=false",
     "no_meta": "meta.enabled=false",
+    "no_quantize": "quantize.enabled=false",
 }
 
 

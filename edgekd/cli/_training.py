@@ -8,7 +8,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from edgekd.manifest import StageResult
+from edgekd.manifest import Classification, StageResult
 
 TITLES = {
     "teach": "teacher",
@@ -70,6 +70,12 @@ class TerminalReporter:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def _by_head(found: Classification | None) -> tuple[str, ...]:
+    if found is None:
+        return ()
+    return f"{100 * found.accuracy:.2f} ± {100 * found.ci95:.2f}", f"{100 * found.macro_f1:.2f}"
+
+
 def print_stages(console: Console, results: Iterable[StageResult]) -> None:
     """Print one row for each stage: size and accuracy."""
     from rich.table import Table
@@ -77,12 +83,19 @@ def print_stages(console: Console, results: Iterable[StageResult]) -> None:
     table = Table(box=None, header_style="bold")
     for heading in ("stage", "backbone"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("parameters", "bytes", "1-shot %", "5-shot %"):
+    results = list(results)
+    by_head = ("accuracy %", "macro F1 %") if any(result.classification for result in results) else ()
+    for heading in ("parameters", "bytes", "1-shot %", "5-shot %", *by_head):
         table.add_column(heading, justify="right")
     for result in results:
         cells = {row.shot: f"{100 * row.mean:.2f} ± {100 * row.ci95:.2f}" for row in result.accuracy}
         sizes = (f"{result.parameters:,}", f"{result.weight_bytes:,}")
         table.add_row(
-            TITLES.get(result.stage, result.stage), result.backbone, *sizes, cells.get(1, ""), cells.get(5, "")
+            TITLES.get(result.stage, result.stage),
+            result.backbone,
+            *sizes,
+            cells.get(1, ""),
+            cells.get(5, ""),
+            *_by_head(result.classification),
         )
     console.print(table)

@@ -33,15 +33,15 @@ def command() -> None:
 @command.command("list")
 def list_datasets() -> None:
     """List the datasets that a SPEC can name."""
-    from rich.console import Console
     from rich.table import Table
 
+    from edgekd.cli._console import open_console
     from edgekd.data.registry import DATASETS, data_folder, where
 
     table = Table("name", "what", "where", box=None, header_style="bold")
     for name, entry in sorted(DATASETS.items()):
         table.add_row(name, entry.summary, where(entry))
-    Console(highlight=False, markup=False).print(table)
+    open_console(markup=False).print(table)
     click.echo(
         f"\nSPEC is NAME or NAME:PATH. NAME alone is looked for in {data_folder()} (set EDGEKD_DATA to change it)."
     )
@@ -80,15 +80,16 @@ def prepare(spec: str, download: bool, **options: Any) -> None:  # noqa: ANN401 
 
 
 def _print_facts(splits: Splits) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from edgekd.cli._console import open_console
 
     table = Table("split", "images", "classes", "size", "mean pixel", "fingerprint", box=None, header_style="bold")
     for split, facts in _facts(splits).items():
         shape = f"{facts['channels']}x{facts['height']}x{facts['width']}"
         mean = " ".join(f"{value:.1f}" for value in facts["mean"])
         table.add_row(split, f"{facts['images']:,}", str(facts["classes"]), shape, mean, facts["fingerprint"][:16])
-    Console(highlight=False, markup=False).print(table)
+    open_console(markup=False).print(table)
     kind = "novel: no class is in two splits" if splits.novel else "closed: the same classes in every split"
     click.echo(f"{splits.name} is {kind}")
 

@@ -31,6 +31,7 @@ from edgekd.cli._recipe_options import data_options, learner_names, run_options,
 @click.option("--no-baseline", is_flag=True, help="Do not train the student from scratch for comparison.")
 @click.option("--ptq", is_flag=True, help="Quantize by calibration only, without quantization-aware training.")
 @click.option("--pot", is_flag=True, help="Quantize with power-of-two scales only.")
+@click.option("--no-quantize", is_flag=True, help="End with the float student: to compare methods, not to export.")
 @run_options
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - click hands over options of any type

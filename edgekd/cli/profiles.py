@@ -25,16 +25,16 @@ def command() -> None:
 @command.command("list")
 def list_profiles() -> None:
     """List the profiles that come with edgekd."""
-    from rich.console import Console
     from rich.table import Table
 
+    from edgekd.cli._console import open_console
     from edgekd.profile import load_profile, profile_names
 
     table = Table("profile", "parameters", "memory", "description", box=None, header_style="bold")
     for name in profile_names():
         profile = load_profile(name)
         table.add_row(profile.name, _cap(profile), _regions(profile), profile.description)
-    Console().print(table)
+    open_console().print(table)
 
 
 @command.command("show")

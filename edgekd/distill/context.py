@@ -14,7 +14,7 @@ from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.backbones.size import deployed_bytes, deployed_parameters
 from edgekd.distill.batches import TrainingImages, shuffled_rows
 from edgekd.distill.checkpoint import Snapshot, load_network, save_snapshot
-from edgekd.distill.embed import embed, mean_embedding, measure, validation_score
+from edgekd.distill.embed import classify, embed, head_accuracy, mean_embedding, measure_embeddings, validation_score
 from edgekd.distill.engine import Batch, Stage, clear_checkpoint
 from edgekd.distill.learners import Measure
 from edgekd.distill.seeding import derive_seed
@@ -39,6 +39,12 @@ class Context:
     def bf16(self) -> bool:
         """Whether validation may run in bf16."""
         return str(self.session.accelerator.mixed_precision) == "bf16"
+
+    @property
+    def by_head(self) -> bool:
+        """Whether the best epoch of a stage that trains a head is chosen by the accuracy of that head."""
+        measure = self.run.recipe.validation.measure
+        return measure == "accuracy" or (measure == "auto" and not self.splits.novel)
 
     def backbone(self, spec: str, stage: str) -> Backbone:
         """Build a backbone whose initial weights depend on the seed and the stage only."""
@@ -74,18 +80,22 @@ def validated_stage(
     steps_per_epoch: int,
     images_per_step: int,
     backbone: nn.Module,
+    classifier: Classifier | None = None,
     bf16: bool | None = None,
     starts_trained: bool = False,
     measures: Mapping[str, Measure] | None = None,
 ) -> Stage:
     """Return a stage that validates `backbone` on episodes of the validation classes.
 
-    `measures` are further figures on the validation images, by name; they do not choose the best weights.
+    Or, where the recipe asks for accuracy, the head that the stage trains: that of `classifier`. `measures` are further
+    figures on the validation images, by name; they do not choose the best weights.
     """
     validation = context.run.recipe.validation
     use_bf16 = context.bf16 if bf16 is None else bf16
 
     def validate() -> float:
+        if classifier is not None and context.by_head:
+            return head_accuracy(classifier, context.splits.val, bf16=use_bf16)
         return validation_score(backbone, context.splits.val, validation, bf16=use_bf16)
 
     def measured() -> dict[str, float]:
@@ -110,22 +120,31 @@ def finish_stage(
     began: float,
     values: Mapping[str, object] | None = None,
     size: tuple[int, int] | None = None,
+    head: bool = True,
 ) -> None:
-    """Write the stage's file, measure it on novel classes, record both; other processes wait."""
+    """Write the stage's file, measure it on the test images, record both; other processes wait.
+
+    A classifier whose `head` is trained is measured by it too, where the test images are of the training classes.
+    """
     run, session = context.run, context.session
     if session.is_main:
         backbone = network.backbone if isinstance(network, Classifier) else network
         tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
         save_snapshot(run.folder / file, Snapshot(tensors, {"backbone": spec, **(values or {})}))
+        test, spec_of_data = context.splits.test, run.recipe.data.spec
+        embeddings = embed(backbone, test.images)
+        judged = network if head and isinstance(network, Classifier) and not context.splits.novel else None
         parameters, weight_bytes = size or (deployed_parameters(backbone), deployed_bytes(backbone, 32))
-        test = run.recipe.test
-        base_mean = mean_embedding(backbone, context.splits.train) if find_head(test.head).needs_base_mean else None
+        protocol = run.recipe.test
+        needs_base_mean = find_head(protocol.head).needs_base_mean
+        base_mean = mean_embedding(backbone, context.splits.train) if needs_base_mean else None
         result = StageResult(
             stage=stage,
             backbone=spec,
             parameters=parameters,
             weight_bytes=weight_bytes,
-            accuracy=measure(backbone, context.splits.test, test, run.recipe.data.spec, base_mean),
+            accuracy=measure_embeddings(embeddings, test, protocol, spec_of_data, base_mean),
+            classification=classify(judged, embeddings, test, spec_of_data) if judged else None,
         )
         run.finish_stage(stage, file, time.monotonic() - began, result)
         clear_checkpoint(run, stage)
@@ -136,5 +155,8 @@ def finish_stage(
 
 
 def _summary(result: StageResult) -> str:
-    accuracy = ", ".join(f"{row.shot}-shot {100 * row.mean:.1f} +- {100 * row.ci95:.1f} %" for row in result.accuracy)
+    found = [(f"{row.shot}-shot", row.mean, row.ci95) for row in result.accuracy]
+    if result.classification:
+        found.append(("by its head", result.classification.accuracy, result.classification.ci95))
+    accuracy = ", ".join(f"{name} {100 * mean:.1f} +- {100 * ci95:.1f} %" for name, mean, ci95 in found)
     return f"{result.stage}: {result.backbone}, {result.parameters:,} parameters; {accuracy}"

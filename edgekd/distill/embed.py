@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgekd import fewshot
+from edgekd import fewshot, measures
 from edgekd.data import ImageSet
 from edgekd.distill.augment import normalize
+from edgekd.distill.tasks import Classifier
 from edgekd.errors import EdgekdError
-from edgekd.manifest import AccuracyRow
+from edgekd.manifest import AccuracyRow, Classification
 from edgekd.recipe import Test, Validation
 
 BATCH = 128
@@ -43,6 +44,26 @@ def embed(backbone: nn.Module, images: NDArray[np.uint8], *, bf16: bool = False)
     return embeddings.numpy()
 
 
+@torch.no_grad()
+def head_logits(classifier: Classifier, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what the classifier's head makes of its backbone's embeddings (n, d): logits (n, classes), in fp32."""
+    head = classifier.head
+    logits: NDArray[np.float32] = head(torch.tensor(embeddings).to(head.weight.device)).float().cpu().numpy()
+    return logits
+
+
+def head_accuracy(classifier: Classifier, images: ImageSet, *, bf16: bool) -> float:
+    """Return the share of images whose class the classifier's head names."""
+    logits = head_logits(classifier, embed(classifier.backbone, images.images, bf16=bf16))
+    return float((logits.argmax(axis=1) == images.labels).mean())
+
+
+def classify(classifier: Classifier, embeddings: NDArray[np.float32], images: ImageSet, spec: str) -> Classification:
+    """Measure the classifier's head on the embeddings (n, d) of test images of its classes."""
+    predicted = head_logits(classifier, embeddings).argmax(axis=1)
+    return measures.classification(images.labels, predicted, classes=images.n_classes, dataset=spec, split="test")
+
+
 def validation_score(backbone: nn.Module, images: ImageSet, validation: Validation, *, bf16: bool) -> float:
     """Return the mean few-shot accuracy over the validation shots: what the best epoch is chosen by."""
     embeddings = embed(backbone, images.images, bf16=bf16)
@@ -55,7 +76,17 @@ def measure(
     backbone: nn.Module, images: ImageSet, test: Test, spec: str, base_mean: NDArray[np.float32] | None = None
 ) -> tuple[AccuracyRow, ...]:
     """Return the accuracy on `images` for each shot of `test`, in fp32, engine "torch"."""
-    embeddings = embed(backbone, images.images)
+    return measure_embeddings(embed(backbone, images.images), images, test, spec, base_mean)
+
+
+def measure_embeddings(
+    embeddings: NDArray[np.float32],
+    images: ImageSet,
+    test: Test,
+    spec: str,
+    base_mean: NDArray[np.float32] | None = None,
+) -> tuple[AccuracyRow, ...]:
+    """As `measure`, of embeddings (n, d) that are there already."""
     protocols = [fewshot.Protocol(test.way, shot, test.query, test.episodes) for shot in test.shots]
     found = [fewshot.evaluate(embeddings, images.labels, protocol, test.head, base_mean) for protocol in protocols]
     return tuple(_row(accuracy, spec) for accuracy in found)

@@ -97,6 +97,7 @@ def stage_names(recipe: Recipe) -> list[str]:
     needs = needs_of(recipe.distill.method)
     left_out = {"student" if recipe.meta.enabled else "meta"}
     left_out |= set() if recipe.baseline.enabled else {"scratch"}
+    left_out |= set() if recipe.quantize.enabled else {"student", "quantize"}  # the distilled file is all there is
     left_out |= set() if needs.teacher and not needs.online else {"teach"}
     return [name for name in STAGES if name not in left_out]
 
@@ -137,7 +138,11 @@ def default_name(recipe: Recipe) -> str:
 
 def _finish(context: Context) -> None:
     run, session = context.run, context.session
-    if not run.manifest.complete and session.is_main:
+    if run.manifest.complete or not session.is_main:
+        pass
+    elif not run.recipe.quantize.enabled:
+        run.finish(())
+    else:
         quantized, _ = load_quantized(run, context.splits.train.channels)
         run.finish(tuple(float(value) for value in mean_embedding(quantized, context.splits.train)))
     session.accelerator.wait_for_everyone()

@@ -19,7 +19,7 @@ from edgekd.distill.quantize import added_parameters, require_quantizable
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.taps import map_shapes
 from edgekd.distill.tasks import Classifier
-from edgekd.errors import DataError, ProfileError, RunError
+from edgekd.errors import DataError, ProfileError, RecipeError, RunError
 from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
@@ -46,8 +46,10 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
         student = build_backbone(spec, images.channels)
         for backbone in (student, build_backbone(recipe.teacher.backbone, images.channels)):
             require_input(backbone, images.height, images.width, images.channels)
-        require_quantizable(student, spec)
-        added = added_parameters(student, scheme, images.height, images.width)
+        added = 0
+        if recipe.quantize.enabled:
+            require_quantizable(student, spec)
+            added = added_parameters(student, scheme, images.height, images.width)
         require_fit(student, profile.params.max, profile.name, added)
     recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
     recipe = adapt_recipe(recipe)
@@ -87,10 +89,16 @@ def require_trainable(recipe: Recipe, splits: Splits, stages: Collection[str]) -
 
     Raises:
         RecipeError: a term of the distillation method cannot be built between these networks.
+        RecipeError: the best epoch is to be chosen by the accuracy on classes that no head knows.
         DataError: a split has too few classes or images for a stage, its validation or the test protocol.
     """
     if "distill" in stages:
         _require_method(recipe, splits.train)
+    if recipe.validation.measure == "accuracy" and splits.novel:
+        raise RecipeError(
+            f"validation.measure is accuracy, but no head knows the validation classes of {splits.name}: "
+            "they are novel; set it to few_shot, or leave it out"
+        )
     find_head(recipe.test.head)
     labels = torch.tensor(splits.train.labels)
     if "teach" in stages and not recipe.teacher.weights:

@@ -90,8 +90,10 @@ def distill(context: Context) -> None:
         steps_per_epoch=steps,
         images_per_step=recipe.distill.batch_size,
         backbone=student.backbone,
+        classifier=student if needs.head else None,
     )
-    _fit_and_finish(context, stage, student, file="distilled.safetensors", spec=recipe.student.backbone)
+    file, spec = "distilled.safetensors", recipe.student.backbone
+    _fit_and_finish(context, stage, student, file=file, spec=spec, head=needs.head)
 
 
 def _teacher(context: Context, needs: Needs) -> Classifier | None:
@@ -109,8 +111,9 @@ def meta(context: Context) -> None:
     """Fine-tune the distilled student by the recipe's learner."""
     recipe, began = context.run.recipe, time.monotonic()
     student = load_classifier(context, "distill", recipe.student.backbone)
-    _learn(context, "meta", student, recipe.meta, starts_trained=True)
-    finish_stage(context, "meta", student, file=STUDENT_FILE, spec=recipe.student.backbone, began=began)
+    # A learner that trains no head moves the backbone away from the one there is.
+    head, spec = _learn(context, "meta", student, recipe.meta, starts_trained=True), recipe.student.backbone
+    finish_stage(context, "meta", student, file=STUDENT_FILE, spec=spec, began=began, head=head)
 
 
 def _learn(
@@ -135,6 +138,7 @@ def _learn(
         steps_per_epoch=draw.steps_per_epoch,
         images_per_step=draw.images_per_step,
         backbone=classifier.backbone,
+        classifier=classifier if learner.trains_head else None,
         starts_trained=starts_trained,
         measures=learner.measures,
     )
@@ -146,7 +150,8 @@ def keep_distilled(context: Context) -> None:
     """Without fine-tuning on episodes, the distilled student is the float student."""
     recipe = context.run.recipe
     student = load_classifier(context, "distill", recipe.student.backbone).to(context.session.device)
-    finish_stage(context, "student", student, file=STUDENT_FILE, spec=recipe.student.backbone, began=time.monotonic())
+    spec, head = recipe.student.backbone, needs_of(recipe.distill.method).head
+    finish_stage(context, "student", student, file=STUDENT_FILE, spec=spec, began=time.monotonic(), head=head)
 
 
 def quantize_student(context: Context) -> None:
@@ -269,11 +274,14 @@ def _train_on_labels(context: Context, name: str, task: LabelTask, schedule: Sch
         steps_per_epoch=steps,
         images_per_step=schedule.batch_size,
         backbone=task.classifier.backbone,
+        classifier=task.classifier,
     )
     _fit_and_finish(context, stage, task.classifier, file=file, spec=spec)
 
 
-def _fit_and_finish(context: Context, stage: Stage, network: Classifier, *, file: str, spec: str) -> None:
+def _fit_and_finish(
+    context: Context, stage: Stage, network: Classifier, *, file: str, spec: str, head: bool = True
+) -> None:
     began = time.monotonic()
     fit(stage, context.run, context.session)
-    finish_stage(context, stage.name, network, file=file, spec=spec, began=began)
+    finish_stage(context, stage.name, network, file=file, spec=spec, began=began, head=head)

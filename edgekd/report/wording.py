@@ -6,10 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgekd.comparison import Difference, Score
     from edgekd.verify.report import Environment, Memory
     from edgekd.verify.results import Certificate, Estimate, RegionRow, SqnrRow
 
 MOST_REASONS = 3
+INTERVALS = (
+    "One run: ± is the 95 % interval of its test episodes or images; how much another seed would change is not in it. "
+    "Several seeds: mean ± standard deviation over them."
+)
+TESTS = {
+    "z": "z on the two intervals; the spread of seeds is not in it",
+    "welch": "Welch's t over the seeds",
+}
 
 # What rules demand that are no functions of a file alone; the others say it in their docstring.
 _SENTENCES: Mapping[str, str] = {
@@ -76,3 +85,27 @@ def estimate_line(row: Estimate) -> str:
     amount = low if low == high else f"{low} to {high}"
     source = f" ({row.source})" if row.source else ""
     return f"{amount} {_UNITS[row.quantity]} {_KINDS[row.kind]}{source}"
+
+
+def score_cell(score: Score) -> str:
+    """A score in %: one run with its interval, or several with their spread."""
+    if score.std is None:
+        return f"{100 * score.mean:.2f} ± {100 * score.ci95s[0]:.2f}"
+    return f"{100 * score.mean:.2f} ± {100 * score.std:.2f} (n = {len(score.values)})"
+
+
+def difference_cells(found: Difference) -> tuple[str, ...]:
+    """What is compared (first, second, at what), points, test, p, corrected p, and whether it is beyond noise."""
+    within = found.first == found.second
+    first = f"{found.first}, {found.first_stage}" if within else found.first
+    second = f"{found.second}, {found.second_stage}" if within else found.second
+    at = found.measure if within else f"{found.first_stage}, {found.measure}"
+    verdict = "cannot be told" if found.p is None else "yes" if found.beyond_noise else "no"
+    points = f"{100 * found.difference:+.2f}"
+    return first, second, at, points, found.test, _p(found.p), _p(found.p_holm), verdict
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"

@@ -146,6 +146,18 @@ def test_each_term_is_a_finite_scalar_for_a_batch_of_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_each_term_says_whether_it_teaches_the_head(name: str) -> None:
+    student, teacher = _outputs(3, requires_grad=True), _outputs(5)
+    METHODS[name](DIMS)(student, teacher, SAMPLES).backward()
+    assert METHODS[name].teaches_head == (student.logits.grad is not None)
+
+
+def test_a_sum_teaches_the_head_where_one_term_does() -> None:
+    assert needs_of("kd + feature_mse").head
+    assert not needs_of("feature_mse + calibrated_mse").head
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_each_term_survives_extreme_logits(name: str) -> None:
     method = METHODS[name](DIMS)
     student = Outputs(torch.full((2, 3), 1e4), torch.tensor([[1e4, -1e4, 0.0, 0.0], [0.0, 1e4, 0.0, -1e4]]))

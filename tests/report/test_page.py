@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgekd.errors import RunError
-from edgekd.manifest import AccuracyRow, StageResult
+from edgekd.manifest import AccuracyRow, Classification, StageResult
 from edgekd.report.page import training_page
 
 VOID = {"meta", "br", "link"}
@@ -169,3 +169,17 @@ def test_losses_that_are_not_finite_are_said() -> None:
 def test_malformed_metrics() -> None:
     with pytest.raises(RunError, match="has no 'loss'"):
         training_page([{"stage": "teach", "epoch": 1, "terms": {}}], [])
+
+
+def test_a_head_is_shown_where_it_was_measured() -> None:
+    shares = {"macro_f1": 0.9, "macro_precision": 0.91, "macro_recall": 0.92, "micro_f1": 0.93, "micro_precision": 0.93}
+    found = Classification(
+        dataset="mnist", split="test", images=2000, classes=10, accuracy=0.93, ci95=0.0123, micro_recall=0.93, **shares
+    )
+    rows = [ROWS[0].model_copy(update={"classification": found}), ROWS[1]]
+    html = training_page([], rows)
+    cells = Page(html).cells
+    start = cells.index("micro F1") + 1
+    assert cells[start : start + 6] == ["teach", "93.00 ± 1.23", "90.00", "91.00", "92.00", "93.00"]
+    assert "2,000 test images of the 10 classes" in html
+    assert "By its own head" not in training_page([], ROWS)

@@ -60,6 +60,7 @@ class Method(nn.Module, ABC):
 
     uses_teacher: whether it looks at the teacher. uses_labels: whether it looks at the labels; a sum in which no term
     does trains on images alone. online: the teacher learns at the same time, from its own start; the loss trains both.
+    teaches_head: whether the student's head classifies afterwards; where no term of a sum does, it stays as it began.
     student_layers, teacher_layers: the layers whose maps it needs, set by the constructor.
     """
 
@@ -68,6 +69,7 @@ class Method(nn.Module, ABC):
     uses_teacher: ClassVar[bool] = True
     uses_labels: ClassVar[bool] = False
     online: ClassVar[bool] = False
+    teaches_head: ClassVar[bool] = True
     student_layers: tuple[int, ...] = ()
     teacher_layers: tuple[int, ...] = ()
 

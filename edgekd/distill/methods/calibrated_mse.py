@@ -21,6 +21,7 @@ class CalibratedMSE(Method):
         "B. Zhou et al., Enhancing Few-Shot Learning in Lightweight Models via Dual-Faceted Knowledge Distillation, "
         "Sensors 24(6), 2024, https://doi.org/10.3390/s24061815"
     )
+    teaches_head = False
 
     def __init__(self, dims: Dims, *, beta: float = 0.8) -> None:
         super().__init__(dims)

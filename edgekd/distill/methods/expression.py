@@ -55,11 +55,15 @@ class WeightedMethods(nn.Module):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a sum of terms asks of the run: a teacher, labels, a teacher that learns at the same time."""
+    """What a sum of terms asks of the run: a teacher, labels, a teacher that learns at the same time.
+
+    `head`: the student's head classifies afterwards.
+    """
 
     teacher: bool
     labels: bool
     online: bool
+    head: bool
 
 
 def needs_of(expression: str) -> Needs:
@@ -77,7 +81,8 @@ def needs_of(expression: str) -> Needs:
             f"method '{expression}': {online[0]} trains its teacher at the same time, {trained} needs a trained one; "
             "choose one of them"
         )
-    return Needs(bool(taught), any(method.uses_labels for method in methods), bool(online))
+    labels, head = any(method.uses_labels for method in methods), any(method.teaches_head for method in methods)
+    return Needs(bool(taught), labels, bool(online), head)
 
 
 def adapt_recipe(recipe: Recipe) -> Recipe:

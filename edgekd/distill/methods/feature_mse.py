@@ -14,6 +14,7 @@ class FeatureMSE(Method):
 
     name = "feature_mse"
     source = "A. Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015, https://arxiv.org/abs/1412.6550"
+    teaches_head = False
 
     def __init__(self, dims: Dims) -> None:
         super().__init__(dims)

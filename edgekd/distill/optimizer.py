@@ -36,6 +36,19 @@ def learning_rate(schedule: Schedule, epoch: float) -> float:
     return schedule.lr * max(warmup, 0.01) * SCHEDULES[schedule.schedule](epoch, schedule)
 
 
+def compress(schedule: Schedule, share: float) -> Schedule:
+    """Return the whole schedule, warm-up and milestones included, in `share` of its epochs.
+
+    Source: J. Cho & B. Hariharan, On the Efficacy of Knowledge Distillation, ICCV 2019, arXiv 1910.01348.
+    """
+    scaled = {
+        "epochs": share * schedule.epochs,
+        "warmup_epochs": share * schedule.warmup_epochs,
+        "milestones": tuple(share * milestone for milestone in schedule.milestones),
+    }
+    return schedule.model_copy(update=scaled)
+
+
 def build_optimizer(task: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """Return the schedule's optimizer over the trainable parameters.
 

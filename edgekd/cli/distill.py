@@ -21,6 +21,7 @@ RECIPE_OPTIONS = {
     "channels": "data.channels",
     "teacher": "teacher.backbone",
     "teacher_weights": "teacher.weights",
+    "assistant": "assistant.backbone",
     "student": "student.backbone",
     "method": "distill.method",
     "seed": "seed",
@@ -58,6 +59,11 @@ def parse_duration_s(_ctx: click.Context, _param: click.Parameter, text: str | N
 )
 @click.option(
     "--teacher-weights", type=click.Path(path_type=Path), help="A teacher.safetensors of another run: do not train one."
+)
+@click.option(
+    "--assistant",
+    metavar="BACKBONE",
+    help="Distill this network first, and the student from it; auto takes one of middle size.  [default: none]",
 )
 @click.option(
     "--student",

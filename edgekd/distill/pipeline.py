@@ -78,6 +78,7 @@ def stage_names(recipe: Recipe) -> list[str]:
     needs = needs_of(recipe.distill.method)
     left_out = {"student" if recipe.meta.enabled else "meta"}
     left_out |= set() if recipe.baseline.enabled else {"scratch"}
+    left_out |= set() if recipe.assistant.backbone else {"assist"}
     left_out |= set() if needs.teacher and not needs.online else {"teach"}
     return [name for name in STAGES if name not in left_out]
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from edgekd.data import ImageSet, Splits
+from edgekd.distill.assistant import as_student, resolve_assistant
 from edgekd.distill.backbones import Backbone, build_backbone, require_input
 from edgekd.distill.backbones.size import require_fit, widest_student
 from edgekd.distill.batches import episode_rows
@@ -19,7 +20,7 @@ from edgekd.errors import DataError, ProfileError, RunError
 from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
-from edgekd.recipe import Recipe
+from edgekd.recipe import AUTO, Recipe, followed
 
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
@@ -28,7 +29,8 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
     """Put the student's name in the place of `auto` and refuse what cannot work before any training.
 
     Raises:
-        ModelError: the student has too many parameters, or operations that cannot be quantized.
+        ModelError: the student has too many parameters, or operations that cannot be quantized; the assistant's size
+            does not lie between.
         ProfileError: `auto` under a profile that gives no cap.
         DataError: the images are too small for the teacher or the student.
         RecipeError: the distillation method is malformed, or the recipe contradicts it.
@@ -36,7 +38,7 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
     images, spec = splits.train, recipe.student.backbone
     scheme = resolve_scheme(profile, recipe.quantize)
     with torch.random.fork_rng():
-        if spec == "auto":
+        if spec == AUTO:
             spec = _widest(profile, scheme, images)
         student = build_backbone(spec, images.channels)
         for backbone in (student, build_backbone(recipe.teacher.backbone, images.channels)):
@@ -45,7 +47,7 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
         added = added_parameters(student, scheme, images.height, images.width)
         require_fit(student, profile.params.max, profile.name, added)
     recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
-    return adapt_recipe(recipe)
+    return resolve_assistant(adapt_recipe(recipe), images)
 
 
 def _widest(profile: HardwareProfile, scheme: QuantScheme, images: ImageSet) -> str:
@@ -78,6 +80,8 @@ def require_trainable(recipe: Recipe, splits: Splits) -> None:
         DataError: a split has too few classes or images for a stage, its validation or the test protocol.
     """
     _require_method(recipe, splits.train)
+    if recipe.assistant.backbone:
+        _require_method(as_student(recipe), splits.train)
     find_head(recipe.test.head)
     _require_batches(recipe, len(splits.train))
     if recipe.meta.enabled:
@@ -104,7 +108,7 @@ def dims_of(student: Backbone, teacher: Backbone, images: ImageSet) -> Dims:
 def _require_method(recipe: Recipe, images: ImageSet) -> None:
     with torch.random.fork_rng():
         student = build_backbone(recipe.student.backbone, images.channels)
-        teacher = build_backbone(recipe.teacher.backbone, images.channels)
+        teacher = build_backbone(followed(recipe)[1], images.channels)
         build_method(recipe.distill.method, dims_of(student, teacher, images), recipe.distill.options)
     needs_of(recipe.distill.method)
 
@@ -133,7 +137,8 @@ def require_teacher_weights(recipe: Recipe, splits: Splits) -> None:
 
 
 def _require_batches(recipe: Recipe, n: int) -> None:
-    for stage in ("teacher", "distill", "quantize"):
+    assistant = ("assistant",) if recipe.assistant.backbone else ()
+    for stage in ("teacher", *assistant, "distill", "quantize"):
         batch_size = getattr(recipe, stage).batch_size
         if n < batch_size:
             raise DataError(

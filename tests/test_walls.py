@@ -23,6 +23,7 @@ TORCH_FREE = (
     "edgekd.cli",
     "edgekd.cli.distill",
     "edgekd.cli.export",
+    "edgekd.cli.methods",
     "edgekd.cli.verify",
     "edgekd.recipe",
     "edgekd.run",

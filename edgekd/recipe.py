@@ -17,6 +17,8 @@ from edgekd.schema import explain
 # CE + a1 KL + a2 MSE with error calibration: a1 0.3, a2 0.5, beta 0.8 (B. Zhou et al., Sensors 24(6), 2024).
 DEFAULT_METHOD = "ce + 0.3 kd + 0.5 calibrated_mse"
 
+AUTO = "auto"  # a backbone of a size that follows from others
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,7 +102,8 @@ class Learning(Schedule):
 class Teacher(Learning):
     """The network that teaches; with `weights` (a safetensors file) it is loaded instead of trained.
 
-    The long warm-up leads a residual network sooner off the plateau that it begins on.
+    The long warm-up leads a residual network sooner off the plateau that it begins on. `compressed` squeezes the whole
+    schedule, warm-up and milestones included, into that share of its epochs.
     """
 
     epochs: float = Field(default=7, ge=0, le=100_000)
@@ -108,12 +111,14 @@ class Teacher(Learning):
     warmup_epochs: float = Field(default=3.0, ge=0)
     backbone: str = "resnet12:24"
     weights: Path | None = None
+    compressed: float = Field(default=1.0, gt=0, le=1)
+    rotation: float = Field(default=0.0, ge=0)
 
 
 class Student(_Frozen):
     """`auto` takes the widest Conv4 that the profile's parameter cap allows."""
 
-    backbone: str = "auto"
+    backbone: str = AUTO
 
 
 class Baseline(_Frozen):
@@ -129,6 +134,20 @@ class Distill(Schedule):
     lr: float = Field(default=0.02, gt=0)
     warmup_epochs: float = Field(default=2.5, ge=0)
     method: str = DEFAULT_METHOD
+    options: dict[str, Options] = Field(default_factory=dict)
+
+
+class Assistant(Schedule):
+    """A network of middle size that is distilled from the teacher and then teaches the student; "" has none.
+
+    `auto` takes one whose size lies between them. `method` and `options` are those of its own distillation.
+    """
+
+    epochs: float = Field(default=6, ge=0, le=100_000)
+    lr: float = Field(default=0.02, gt=0)
+    warmup_epochs: float = Field(default=2.5, ge=0)
+    backbone: str = ""
+    method: str = "ce + kd"
     options: dict[str, Options] = Field(default_factory=dict)
 
 
@@ -194,6 +213,7 @@ class Recipe(_Frozen):
     augment: Augment = Augment()
     teacher: Teacher = Teacher()
     student: Student = Student()
+    assistant: Assistant = Assistant()
     baseline: Baseline = Baseline()
     distill: Distill = Distill()
     meta: Meta = Meta()
@@ -207,9 +227,14 @@ class Recipe(_Frozen):
         return sha256_bytes(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
 
 
+def followed(recipe: Recipe) -> tuple[str, str]:
+    """Return the stage and the backbone of the network that the student is distilled from."""
+    return ("assist", recipe.assistant.backbone) if recipe.assistant.backbone else ("teach", recipe.teacher.backbone)
+
+
 def section_of(stage: str) -> str:
     """Return the section of a recipe that holds a stage's schedule."""
-    return {"teach": "teacher", "scratch": "distill"}.get(stage, stage)
+    return {"teach": "teacher", "assist": "assistant", "scratch": "distill"}.get(stage, stage)
 
 
 def load_recipe(path: Path | None, assignments: Sequence[str] = ()) -> Recipe:

@@ -25,6 +25,7 @@ TORCH_FREE = (
     "edgekd.cli.distill",
     "edgekd.cli.teach",
     "edgekd.cli.export",
+    "edgekd.cli.methods",
     "edgekd.cli.verify",
     "edgekd.recipe",
     "edgekd.run",

@@ -22,6 +22,7 @@ RECIPE_OPTIONS = {
     "teacher": "teacher.backbone",
     "teacher_weights": "teacher.weights",
     "learner": "teacher.learner",
+    "assistant": "assistant.backbone",
     "student": "student.backbone",
     "method": "distill.method",
     "meta": "meta.learner",

@@ -12,6 +12,7 @@ from edgekd.manifest import Classification, StageResult
 
 TITLES = {
     "teach": "teacher",
+    "assist": "assistant",
     "scratch": "student from scratch",
     "distill": "distilled",
     "meta": "distilled + meta",

@@ -17,6 +17,11 @@ from edgekd.cli._recipe_options import data_options, learner_names, run_options,
     "--teacher-weights", type=click.Path(path_type=Path), help="A teacher.safetensors of another run: do not train one."
 )
 @click.option(
+    "--assistant",
+    metavar="BACKBONE",
+    help="Distill this network first, and the student from it; auto takes one of middle size.  [default: none]",
+)
+@click.option(
     "--student",
     metavar="BACKBONE",
     help="Student, for example conv4-64, conv4:48-64-64-96.  [default: auto, the widest Conv4 that fits]",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from edgekd.recipe import Schedule
 
 SCHEDULES: dict[str, Callable[[float, Schedule], float]] = {}
+
+_S = TypeVar("_S", bound=Schedule)
 
 
 def _register(function: Callable[[float, Schedule], float]) -> Callable[[float, Schedule], float]:
@@ -34,6 +37,19 @@ def learning_rate(schedule: Schedule, epoch: float) -> float:
     """Return the learning rate at a fractional epoch, warm-up included."""
     warmup = min(1.0, epoch / schedule.warmup_epochs) if schedule.warmup_epochs else 1.0
     return schedule.lr * max(warmup, 0.01) * SCHEDULES[schedule.schedule](epoch, schedule)
+
+
+def compress(schedule: _S, share: float) -> _S:
+    """Return the whole schedule, warm-up and milestones included, in `share` of its epochs.
+
+    Source: J. Cho & B. Hariharan, On the Efficacy of Knowledge Distillation, ICCV 2019, arXiv 1910.01348.
+    """
+    scaled = {
+        "epochs": share * schedule.epochs,
+        "warmup_epochs": share * schedule.warmup_epochs,
+        "milestones": tuple(share * milestone for milestone in schedule.milestones),
+    }
+    return schedule.model_copy(update=scaled)
 
 
 def build_optimizer(task: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

@@ -98,6 +98,7 @@ def stage_names(recipe: Recipe) -> list[str]:
     left_out = {"student" if recipe.meta.enabled else "meta"}
     left_out |= set() if recipe.baseline.enabled else {"scratch"}
     left_out |= set() if recipe.quantize.enabled else {"student", "quantize"}  # the distilled file is all there is
+    left_out |= set() if recipe.assistant.backbone else {"assist"}
     left_out |= set() if needs.teacher and not needs.online else {"teach"}
     return [name for name in STAGES if name not in left_out]
 

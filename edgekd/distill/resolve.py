@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from edgekd.data import ImageSet, Splits
+from edgekd.distill.assistant import as_student, resolve_assistant
 from edgekd.distill.backbones import Backbone, build_backbone, require_input
 from edgekd.distill.backbones.size import require_fit, widest_student
 from edgekd.distill.batches import require_batch
@@ -23,7 +24,7 @@ from edgekd.errors import DataError, ProfileError, RecipeError, RunError
 from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
-from edgekd.recipe import Learning, Recipe
+from edgekd.recipe import AUTO, Learning, Recipe, followed, section_of
 
 _L = TypeVar("_L", bound=Learning)
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
@@ -33,7 +34,8 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
     """Put the student's name in the place of `auto` and refuse what cannot work before any training.
 
     Raises:
-        ModelError: the student has too many parameters, or operations that cannot be quantized.
+        ModelError: the student has too many parameters, or operations that cannot be quantized; the assistant's size
+            does not lie between.
         ProfileError: `auto` under a profile that gives no cap.
         DataError: the images are too small for the teacher or the student.
         RecipeError: the distillation method is malformed, or the recipe contradicts it; there is no such learner.
@@ -41,7 +43,7 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
     images, spec = splits.train, recipe.student.backbone
     scheme = resolve_scheme(profile, recipe.quantize)
     with torch.random.fork_rng():
-        if spec == "auto":
+        if spec == AUTO:
             spec = _widest(profile, scheme, images)
         student = build_backbone(spec, images.channels)
         for backbone in (student, build_backbone(recipe.teacher.backbone, images.channels)):
@@ -52,7 +54,7 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
             added = added_parameters(student, scheme, images.height, images.width)
         require_fit(student, profile.params.max, profile.name, added)
     recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
-    recipe = adapt_recipe(recipe)
+    recipe = resolve_assistant(adapt_recipe(recipe), images)
     return recipe.model_copy(update={"teacher": _sized(recipe.teacher), "meta": _sized(recipe.meta)})
 
 
@@ -99,14 +101,16 @@ def require_trainable(recipe: Recipe, splits: Splits, stages: Collection[str]) -
             f"validation.measure is accuracy, but no head knows the validation classes of {splits.name}: "
             "they are novel; set it to few_shot, or leave it out"
         )
+    if "assist" in stages:
+        _require_method(as_student(recipe), splits.train)
     find_head(recipe.test.head)
     labels = torch.tensor(splits.train.labels)
     if "teach" in stages and not recipe.teacher.weights:
         _require_units(labels, recipe.teacher, recipe.seed, "teach")
     if "meta" in stages:
         _require_units(labels, recipe.meta, recipe.seed, "meta")
-    for section in {"distill", "quantize"} & set(stages):
-        require_batch(len(labels), getattr(recipe, section).batch_size, section)
+    for stage in {"assist", "distill", "quantize"} & set(stages):
+        require_batch(len(labels), getattr(recipe, section_of(stage)).batch_size, section_of(stage))
     validation, test = recipe.validation, recipe.test
     _require_episodes(
         splits.val, min(validation.way, splits.val.n_classes), validation.shots, validation.query, "validation"
@@ -129,7 +133,7 @@ def dims_of(student: Backbone, teacher: Backbone, images: ImageSet) -> Dims:
 def _require_method(recipe: Recipe, images: ImageSet) -> None:
     with torch.random.fork_rng():
         student = build_backbone(recipe.student.backbone, images.channels)
-        teacher = build_backbone(recipe.teacher.backbone, images.channels)
+        teacher = build_backbone(followed(recipe)[1], images.channels)
         build_method(recipe.distill.method, dims_of(student, teacher, images), recipe.distill.options)
     needs_of(recipe.distill.method)
 

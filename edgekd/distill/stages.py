@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edgekd.data import Splits
 from edgekd.distill import quantize
+from edgekd.distill.assistant import as_student
 from edgekd.distill.augment import normalize
 from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.batches import TrainingImages
@@ -24,11 +25,12 @@ from edgekd.distill.context import Context, finish_stage, load_classifier, super
 from edgekd.distill.engine import Batch, Stage, fit
 from edgekd.distill.learners import build_learner
 from edgekd.distill.methods import Needs, Outputs, Samples, build_method, needs_of
+from edgekd.distill.optimizer import compress
 from edgekd.distill.resolve import dims_of
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.tasks import Classifier, DistillTask, LabelTask, QuantizeTask
 from edgekd.manifest import QuantScheme
-from edgekd.recipe import Learning, Schedule
+from edgekd.recipe import Learning, Recipe, Schedule, followed
 from edgekd.run import Run
 
 TEACHER_FILE, STUDENT_FILE, INT8_FILE = "teacher.safetensors", "student.safetensors", "student-int8.safetensors"
@@ -44,7 +46,7 @@ def teach(context: Context) -> None:
         finish_stage(context, "teach", classifier, file=TEACHER_FILE, spec=settings.backbone, began=time.monotonic())
         return
     began = time.monotonic()
-    learned_head = _learn(context, "teach", classifier, settings)
+    learned_head = _learn(context, "teach", classifier, compress(settings, settings.compressed))
     if not learned_head:
         set_class_means(classifier, context.splits.train)
     finish_stage(context, "teach", classifier, file=TEACHER_FILE, spec=settings.backbone, began=began)
@@ -58,22 +60,33 @@ def scratch(context: Context) -> None:
     _train_on_labels(context, "scratch", task, recipe.distill, file="scratch.safetensors", spec=spec)
 
 
+def assist(context: Context) -> None:
+    """Distill the assistant from the teacher."""
+    recipe = as_student(context.run.recipe)
+    _distill(context, "assist", recipe, start="assistant", file="assistant.safetensors")
+
+
 def distill(context: Context) -> None:
-    """Train the student to follow the teacher, or beside one that learns at the same time."""
-    recipe, session = context.run.recipe, context.session
+    """Train the student to follow the teacher or its assistant, or beside a teacher that learns at the same time."""
+    _distill(context, "distill", context.run.recipe, start="student", file="distilled.safetensors")
+
+
+def _distill(context: Context, name: str, recipe: Recipe, *, start: str, file: str) -> None:
+    """Distill the student of `recipe`, whose first weights are drawn under the name `start`, in stage `name`."""
+    session = context.session
     needs = needs_of(recipe.distill.method)
-    student, teacher = context.classifier(recipe.student.backbone, "student"), _teacher(context, needs)
-    torch.manual_seed(derive_seed(recipe.seed, "distill", "method"))
+    student, teacher = context.classifier(recipe.student.backbone, start), _teacher(context, recipe, needs)
+    torch.manual_seed(derive_seed(recipe.seed, name, "method"))
     dims = dims_of(student.backbone, (teacher or student).backbone, context.splits.train)
     methods = build_method(recipe.distill.method, dims, recipe.distill.options)
     methods.begin(student, teacher or student)
     task = DistillTask(student, methods, peer=teacher if needs.online else None)
-    images, rows, steps = supervised(context, "distill", recipe.distill)
+    images, rows, steps = supervised(context, name, recipe.distill)
     total = max(1, math.ceil(recipe.distill.epochs * steps))
 
     def batch(step: int) -> Batch:
         chosen = rows(step)
-        pixels, labels = images.take(chosen, "distill", step)
+        pixels, labels = images.take(chosen, name, step)
         samples = Samples(labels, chosen[session.local_slice(len(chosen))].to(labels.device), step / total)
         if teacher is None or needs.online:
             return {"images": pixels, "samples": samples}
@@ -83,7 +96,7 @@ def distill(context: Context) -> None:
 
     stage = validated_stage(
         context,
-        "distill",
+        name,
         task,
         batch=batch,
         schedule=recipe.distill,
@@ -92,19 +105,17 @@ def distill(context: Context) -> None:
         backbone=student.backbone,
         classifier=student if needs.head else None,
     )
-    file, spec = "distilled.safetensors", recipe.student.backbone
-    _fit_and_finish(context, stage, student, file=file, spec=spec, head=needs.head)
+    _fit_and_finish(context, stage, student, file=file, spec=recipe.student.backbone, head=needs.head)
 
 
-def _teacher(context: Context, needs: Needs) -> Classifier | None:
+def _teacher(context: Context, recipe: Recipe, needs: Needs) -> Classifier | None:
     """Return the teacher: trained and still, or new where it learns with the student; None where no term wants one."""
-    recipe, session = context.run.recipe, context.session
     if not needs.teacher:
         return None
     if needs.online:
         return context.classifier(recipe.teacher.backbone, "peer")
-    teacher = load_classifier(context, "teach", recipe.teacher.backbone).eval()
-    return teacher.to(session.device).to(memory_format=torch.channels_last)
+    teacher = load_classifier(context, *followed(recipe)).eval()
+    return teacher.to(context.session.device).to(memory_format=torch.channels_last)
 
 
 def meta(context: Context) -> None:
@@ -217,6 +228,7 @@ def calibration_images(splits: Splits, count: int, seed: int) -> Tensor:
 
 STAGES: dict[str, Callable[[Context], None]] = {
     "teach": teach,
+    "assist": assist,
     "scratch": scratch,
     "distill": distill,
     "meta": meta,
@@ -225,7 +237,13 @@ STAGES: dict[str, Callable[[Context], None]] = {
 }
 
 # Which stages read the file that a stage writes.
-FEEDS = {"teach": ("distill",), "distill": ("meta", "student"), "meta": ("quantize",), "student": ("quantize",)}
+FEEDS = {
+    "teach": ("assist", "distill"),
+    "assist": ("distill",),
+    "distill": ("meta", "student"),
+    "meta": ("quantize",),
+    "student": ("quantize",),
+}
 
 
 def fed_by(stage: str) -> set[str]:

@@ -60,6 +60,10 @@ def damaged(tmp_path: Path, image_folder: Path) -> Path:
         (["distill", "--recipe", "TINY", "--teacher", "resnet21"], "unknown backbone 'resnet21'"),
         (["distill", "--recipe", "TINY", "--method", "ce + kdd"], "unknown method 'kdd'. Did you mean 'kd'"),
         (["distill", "--recipe", "TINY", "--method", "ce +"], "method 'ce +': '' is not a term"),
+        (["distill", "--recipe", "TINY", "--assistant", "resnet12"], "must be smaller than its teacher"),
+        (["distill", "--recipe", "TINY", "--assistant", "conv4-8", "--method", "ce"], "looks at no teacher"),
+        (["distill", "--recipe", "TINY", "--method", "ce + kd + dml"], "choose one of them"),
+        (["distill", "--recipe", "TINY", "--set", "teacher.compressed=0"], "teacher.compressed"),
         (["distill", "--recipe", "TINY", "--student", "conv4-96"], "holds 149,999: 101,"),
         (
             ["distill", "--recipe", "TINY", "--teacher-weights", "absent.safetensors"],

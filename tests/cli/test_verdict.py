@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from edgekd.cli._lineage import stages_table
 from edgekd.cli._verdict import _findings_table, print_report, print_summary
 from edgekd.cli._watch import watching
-from edgekd.manifest import AccuracyRow
+from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.verify.report import Report, Unverified
 from edgekd.verify.results import AccumulatorRow, Certificate, EngineRow, Estimate, SqnrRow
 from edgekd.verify.rules import Finding
@@ -133,3 +134,24 @@ def test_findings_alike_are_one_row_that_names_every_node(capsys: pytest.Capture
     assert "conv4 has kernel 7" in text
     assert "first" in text
     assert "second" in text
+
+
+def stage(name: str, backbone: str) -> StageResult:
+    accuracy = (row("torch", 1, 0.5), row("torch", 5, 0.7))
+    return StageResult(stage=name, backbone=backbone, parameters=10, weight_bytes=40, accuracy=accuracy)
+
+
+@pytest.mark.parametrize(
+    ("stages", "titles"),
+    [
+        (("teach", "assist", "distill", "deployed"), ["teacher", "assistant", "distilled", "INT8 deployed"]),
+        (("scratch", "distill", "deployed"), ["student from scratch", "distilled", "INT8 deployed"]),
+    ],
+    ids=["through an assistant", "without a teacher"],
+)
+def test_the_table_names_the_stages_that_there_are(stages: tuple[str, ...], titles: list[str]) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(stages_table([stage(name, "conv4") for name in stages], "INT8 deployed"))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()[1:]
+    assert [line.split("  ")[0].strip() for line in lines] == titles

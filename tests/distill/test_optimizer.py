@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.distill.optimizer import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
+from edgekd.distill.optimizer import build_optimizer, compress, learning_rate, load_optimizer_tensors, optimizer_tensors
 from edgekd.recipe import Schedule
 
 
@@ -25,6 +25,18 @@ def test_step_multiplies_at_each_milestone() -> None:
 def test_warmup_is_linear() -> None:
     schedule = Schedule(epochs=100, lr=1.0, warmup_epochs=2)
     assert learning_rate(schedule, 1) == pytest.approx(0.5 * 0.5 * (1 + math.cos(math.pi / 100)))
+
+
+@pytest.mark.parametrize("kind", ["cosine", "step"])
+@pytest.mark.parametrize("share", [0.5, 0.3, 1.0])
+def test_a_compressed_schedule_is_the_whole_one_run_through_faster(kind: str, share: float) -> None:
+    values = {"epochs": 10, "schedule": kind, "milestones": (4, 7), "warmup_epochs": 2, "lr": 0.2}
+    schedule = Schedule.model_validate(values)
+    compressed = compress(schedule, share)
+    assert compressed.epochs == pytest.approx(10 * share)
+    whole = [learning_rate(schedule, epoch / 8) for epoch in range(80)]
+    fast = [learning_rate(compressed, share * epoch / 8) for epoch in range(80)]
+    assert fast == pytest.approx(whole)
 
 
 def test_only_matrices_are_decayed() -> None:

@@ -110,6 +110,84 @@ def test_a_teacher_from_disk_is_not_trained(tmp_path: Path, tiny_recipe: Path) -
     assert second.manifest.stages["teach"].result.accuracy == first.manifest.stages["teach"].result.accuracy
 
 
+def stop_at(recipe: Recipe, folder: Path, *steps: int) -> None:
+    """Train until a step, once for each of `steps`, counted from where the last one stopped."""
+    for step in steps:
+        with pytest.raises(Stopped):
+            run_distillation(recipe, folder, session(Watcher(step)))
+
+
+def same_tensors(a: Path, b: Path) -> bool:
+    one, two = load_snapshot(a).tensors, load_snapshot(b).tensors
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.fixture
+def mutual(tiny_recipe: Path) -> Recipe:
+    return load_recipe(tiny_recipe, ["distill.method=ce + dml", "baseline.enabled=false", "meta.enabled=false"])
+
+
+def test_a_stopped_pair_goes_on_bit_identical_with_the_peer(tmp_path: Path, mutual: Recipe) -> None:
+    stop_at(mutual, tmp_path / "whole", 7)
+    stop_at(mutual, tmp_path / "parts", 3, 4)
+    one, two = (tmp_path / name / "checkpoint-distill" / "state.safetensors" for name in ("whole", "parts"))
+    assert load_snapshot(one).values["step"] == 7
+    assert any(name.startswith("task/peer.") for name in load_snapshot(one).tensors)
+    assert same_tensors(one, two)
+    whole, parts = (run_distillation(mutual, tmp_path / name, session()) for name in ("whole", "parts"))
+    assert same_tensors(whole.stage_file("quantize"), parts.stage_file("quantize"))
+
+
+def test_mutual_learning_trains_both_and_keeps_the_student(tmp_path: Path, mutual: Recipe) -> None:
+    stop_at(mutual, tmp_path / "run", 1)
+    checkpoint = tmp_path / "run" / "checkpoint-distill" / "state.safetensors"
+    early = load_snapshot(checkpoint).part("task")
+    stop_at(mutual, tmp_path / "run", 3)
+    late = load_snapshot(checkpoint).part("task")
+    for network in ("classifier", "peer"):
+        assert not torch.equal(early[f"{network}.head.weight"], late[f"{network}.head.weight"])
+    run = run_distillation(mutual, tmp_path / "run", session())
+    assert list(run.manifest.stages) == ["distill", "student", "quantize"]
+    assert not [name for name in load_snapshot(run.stage_file("distill")).tensors if "peer" in name]
+
+
+def test_a_teacher_on_a_compressed_schedule_takes_half_the_steps_and_resumes(tmp_path: Path, tiny_recipe: Path) -> None:
+    half = load_recipe(tiny_recipe, ["teacher.compressed=0.5", "baseline.enabled=false", "meta.enabled=false"])
+    whole = run_distillation(half, tmp_path / "whole", session())
+    rates = [(line["epoch"], line["lr"]) for line in whole.metrics() if line["stage"] == "teach"]
+    assert [epoch for epoch, _ in rates] == [1.0]  # of two
+    stop_at(half, tmp_path / "parts", 2)
+    parts = run_distillation(half, tmp_path / "parts", session())
+    assert same_tensors(whole.stage_file("teach"), parts.stage_file("teach"))
+
+
+def test_an_assistant_stands_between_teacher_and_student(tmp_path: Path, tiny_recipe: Path) -> None:
+    assignments = ["distill.method=ce + takd", "assistant.epochs=1", "assistant.batch_size=32", "meta.enabled=false"]
+    recipe = load_recipe(tiny_recipe, assignments)
+    stop_at(recipe, tmp_path / "run", 9)  # in the assistant
+    run = run_distillation(recipe, tmp_path / "run", session())
+    assert list(run.manifest.stages) == ["teach", "assist", "scratch", "distill", "student", "quantize"]
+    teacher, assistant, student = (run.manifest.stages[stage].result for stage in ("teach", "assist", "distill"))
+    assert teacher.parameters > assistant.parameters > student.parameters
+    assert assistant.backbone == run.recipe.assistant.backbone != "auto"
+    assert {line["stage"] for line in run.metrics()} >= {"teach", "assist", "distill"}
+    whole = run_distillation(recipe, tmp_path / "whole", session())
+    assert all(same_tensors(whole.stage_file(name), run.stage_file(name)) for name in ("assist", "distill"))
+
+
+def test_the_student_follows_the_assistant(tmp_path: Path, tiny_recipe: Path) -> None:
+    assignments = ["distill.method=kd", "assistant.backbone=conv4-12", "assistant.batch_size=32", "meta.enabled=false"]
+    students = [
+        run_distillation(
+            load_recipe(tiny_recipe, [*assignments, "baseline.enabled=false", f"assistant.epochs={epochs}"]),
+            tmp_path / str(epochs),
+            session(),
+        ).stage_file("distill")
+        for epochs in (0, 1)
+    ]
+    assert not same_tensors(*students)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_toml: str) -> Run:
     folder = tmp_path_factory.mktemp("finished")
@@ -180,7 +258,8 @@ def test_what_rests_on_a_changed_file_is_made_again(tmp_path: Path, finished: Ru
 
 
 def test_stages_feed_later_ones() -> None:
-    assert fed_by("teach") == {"distill", "meta", "student", "quantize"}
+    assert fed_by("teach") == {"assist", "distill", "meta", "student", "quantize"}
+    assert fed_by("assist") == {"distill", "meta", "student", "quantize"}
     assert fed_by("scratch") == fed_by("quantize") == set()
     assert set(FEEDS) <= set(STAGES)
 
@@ -225,6 +304,19 @@ def test_what_a_sum_pooling_adds_counts_against_the_cap() -> None:
         (["test.head=foo"], UsageError, "unknown head 'foo'"),
         (["test.way=7"], DataError, r"7 test classes.*--set test\.way=6"),
         (["test.shots=[1, 20]"], DataError, r"--set test\.shots=\[1\]"),
+        (
+            ["assistant.backbone=resnet12"],
+            ModelError,
+            "the teacher resnet12:4 31,800: an assistant must be smaller",
+        ),
+        (
+            ["assistant.backbone=conv4-4"],
+            ModelError,
+            "the student conv4-8 2,040: .* must not be smaller",
+        ),
+        (["assistant.backbone=conv5"], RecipeError, "unknown backbone 'conv5'"),
+        (["assistant.backbone=conv4-9", "assistant.batch_size=500"], DataError, "--set assistant.batch_size=32"),
+        (["distill.method=eskd"], RecipeError, "ends part-way and would leave no loss"),
         (["augment.scale_range=[1.2, 0.8]"], RecipeError, r"the smallest comes first: \[0.8, 1.2\]"),
         (["meta.query=16"], DataError, "need 5 classes of 17 images; 0 of 8 have them; lower meta.way or meta.query"),
         (["teacher.batch_size=1000"], DataError, "128 training images are fewer than one batch of 1000"),
@@ -279,6 +371,8 @@ def test_stage_names_follow_the_recipe() -> None:
         "student",
         "quantize",
     ]
+    assert stage_names(load_recipe(None, ["distill.method=ce + dml"])) == ["scratch", "distill", "meta", "quantize"]
+    assert stage_names(load_recipe(None, ["assistant.backbone=conv4-96"]))[:3] == ["teach", "assist", "scratch"]
 
 
 def test_a_class_in_two_splits_is_named(tmp_path: Path, image_folder: Path) -> None:

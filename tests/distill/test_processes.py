@@ -22,24 +22,32 @@ from torch import nn
 from edgekd.data import load_splits
 from edgekd.distill.batches import TrainingImages, shuffled_rows
 from edgekd.distill.backbones import build_backbone
+from edgekd.distill.methods import Samples, build_method
+from edgekd.distill.resolve import dims_of
 from edgekd.distill.session import open_session
-from edgekd.distill.tasks import Classifier, LabelTask
+from edgekd.distill.tasks import Classifier, DistillTask, LabelTask
 from edgekd.recipe import Augment
 
 torch.set_num_threads(1)
 session = open_session("fp32", 0, cpu=True)
-images = TrainingImages.load(load_splits(sys.argv[1]).train, Augment(flip=True, rotation_degrees=10), session)
+train = load_splits(sys.argv[1]).train
+images = TrainingImages.load(train, Augment(flip=True, rotation_degrees=10), session)
 torch.manual_seed(0)
-task = LabelTask(Classifier(build_backbone("conv4-8", 3), 8))
-for module in task.modules():
-    if isinstance(module, nn.BatchNorm2d):
-        module.eval()
-model = session.accelerator.prepare_model(task)
+student, peer, alone = (Classifier(build_backbone(spec, 3), 8) for spec in ("conv4-8", "resnet12:4", "conv4-8"))
+mutual = build_method("ce + dml", dims_of(student.backbone, peer.backbone, train))
+tasks = {"labels": LabelTask(alone), "mutual": DistillTask(student, mutual, peer=peer)}
 pixels, labels = images.take(shuffled_rows(128, 32, 0, "x")(0), "x", 0)
-loss, _ = model(images=pixels, labels=labels)
-session.accelerator.backward(loss)
+batches = {"labels": {"labels": labels}, "mutual": {"samples": Samples(labels, torch.zeros_like(labels))}}
+gradients = {}
+for name, task in tasks.items():
+    for module in task.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    model = session.accelerator.prepare_model(task)  # kept until the gradients are there: it averages them
+    loss, _ = model(images=pixels, **batches[name])
+    session.accelerator.backward(loss)
+    gradients |= {f"{name}.{key}": value.grad for key, value in task.named_parameters() if value.grad is not None}
 if session.is_main:
-    gradients = {name: parameter.grad for name, parameter in task.named_parameters() if parameter.grad is not None}
     save_file(gradients, sys.argv[2], {"world": str(session.world)})
 """
 
@@ -65,6 +73,8 @@ def test_gradients_are_those_of_one_process(tmp_path: Path, image_folder: Path) 
             assert stream.metadata() == {"world": str(processes)}
         found.append(load_file(file))
     one, two = found
+    networks = {tuple(name.split(".")[:2]) for name in one}
+    assert networks == {("labels", "classifier"), ("mutual", "classifier"), ("mutual", "peer")}
     assert one.keys() == two.keys()
     for name, gradient in one.items():
         scale = max(abs(gradient).max(), 1e-6)

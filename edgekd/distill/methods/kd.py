@@ -19,7 +19,7 @@ class SoftTargets(Method):
     def __init__(self, dims: Dims, *, temperature: float = 4.0) -> None:
         super().__init__(dims)
         if not temperature > 0:
-            raise RecipeError(f"kd: temperature is {temperature}; it must be above 0")
+            raise RecipeError(f"{self.name}: temperature is {temperature}; it must be above 0")
         self.temperature = temperature
 
     def forward(self, student: Outputs, teacher: Outputs, _samples: Samples) -> Tensor:

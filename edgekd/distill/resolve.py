@@ -9,19 +9,16 @@ from edgekd.data import ImageSet, Splits
 from edgekd.distill.backbones import Backbone, build_backbone, require_input
 from edgekd.distill.backbones.size import require_fit, widest_student
 from edgekd.distill.batches import episode_rows
-from edgekd.distill.checkpoint import load_network, load_snapshot
 from edgekd.distill.methods import Dims, adapt_recipe, build_method, needs_of
 from edgekd.distill.quantize import added_parameters, require_quantizable
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.taps import map_shapes
-from edgekd.distill.tasks import Classifier
-from edgekd.errors import DataError, ProfileError, RunError
+from edgekd.distill.teacher_weights import require_teacher
+from edgekd.errors import DataError, ProfileError
 from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
 from edgekd.recipe import Recipe
-
-PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
 
 def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
@@ -74,9 +71,10 @@ def require_trainable(recipe: Recipe, splits: Splits) -> None:
     """Refuse now what a later stage could not do.
 
     Raises:
-        RecipeError: a term of the distillation method cannot be built between these networks.
+        RecipeError: a term of the distillation method cannot be built between these networks; or as `require_teacher`.
         DataError: a split has too few classes or images for a stage, its validation or the test protocol.
     """
+    require_teacher(recipe.teacher, splits.train)
     _require_method(recipe, splits.train)
     find_head(recipe.test.head)
     _require_batches(recipe, len(splits.train))
@@ -107,29 +105,6 @@ def _require_method(recipe: Recipe, images: ImageSet) -> None:
         teacher = build_backbone(recipe.teacher.backbone, images.channels)
         build_method(recipe.distill.method, dims_of(student, teacher, images), recipe.distill.options)
     needs_of(recipe.distill.method)
-
-
-def require_teacher_weights(recipe: Recipe, splits: Splits) -> None:
-    """Refuse teacher weights that cannot be loaded, where the recipe names some.
-
-    Raises:
-        RunError: the file is missing, is not one that `edgekd distill` wrote, or holds another architecture.
-        DataError: the teacher was trained on another number of classes.
-    """
-    path, images = recipe.teacher.weights, splits.train
-    if path is None:
-        return
-    if path.suffix in PICKLES:
-        raise RunError(f"{path} may be a pickle, which is never loaded; give a teacher.safetensors of another run")
-    head = load_snapshot(path).tensors.get("network/head.weight")
-    if head is not None and len(head) != images.n_classes:
-        raise DataError(
-            f"the teacher in {path} knows {len(head)} classes, {images.name} has {images.n_classes}: "
-            "train one on this set by leaving out --teacher-weights"
-        )
-    with torch.random.fork_rng():
-        backbone = build_backbone(recipe.teacher.backbone, images.channels)
-        load_network(path, Classifier(backbone, images.n_classes))
 
 
 def _require_batches(recipe: Recipe, n: int) -> None:

@@ -18,13 +18,14 @@ from edgekd.distill import quantize
 from edgekd.distill.augment import normalize
 from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.batches import TrainingImages, episode_rows
-from edgekd.distill.checkpoint import load_network, load_snapshot, load_weights
+from edgekd.distill.checkpoint import load_snapshot, load_weights
 from edgekd.distill.context import Context, finish_stage, load_classifier, supervised, validated_stage
 from edgekd.distill.engine import Batch, Stage, fit
 from edgekd.distill.methods import Needs, Outputs, Samples, build_method, needs_of
 from edgekd.distill.resolve import dims_of
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.tasks import Classifier, DistillTask, EpisodeTask, LabelTask, QuantizeTask
+from edgekd.distill.teaching import forget_parts, marks, train_teacher
 from edgekd.manifest import QuantScheme
 from edgekd.recipe import Schedule
 from edgekd.run import Run
@@ -33,16 +34,11 @@ TEACHER_FILE, STUDENT_FILE, INT8_FILE = "teacher.safetensors", "student.safetens
 
 
 def teach(context: Context) -> None:
-    """Train the teacher on labels, or take the weights the recipe names."""
-    settings = context.run.recipe.teacher
-    classifier = context.classifier(settings.backbone, "teach")
-    if settings.weights:
-        load_network(settings.weights, classifier)
-        classifier.to(context.session.device)
-        finish_stage(context, "teach", classifier, file=TEACHER_FILE, spec=settings.backbone, began=time.monotonic())
-        return
-    task = LabelTask(classifier, settings.label_smoothing)
-    _train_on_labels(context, "teach", task, settings, file=TEACHER_FILE, spec=settings.backbone)
+    """Train the teacher, or take the weights the recipe names."""
+    began, spec = time.monotonic(), context.run.recipe.teacher.backbone
+    classifier = train_teacher(context)
+    finish_stage(context, "teach", classifier, file=TEACHER_FILE, spec=spec, began=began, values=marks(context))
+    forget_parts(context)
 
 
 def scratch(context: Context) -> None:

@@ -162,8 +162,9 @@ class _Loop:
 
     def _out_of_patience(self) -> bool:
         patience_steps = self.stage.schedule.patience * self.stage.steps_per_epoch
-        waited = self.progress.step - self.progress.best_step
-        return bool(patience_steps and self.stage.validate) and waited >= patience_steps
+        if not patience_steps or self.stage.validate is None or self.done:
+            return False
+        return self.progress.step - self.progress.best_step >= patience_steps
 
     def validate(self) -> float | None:
         """Return the score, and remember the weights if it is the best so far."""

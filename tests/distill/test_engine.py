@@ -115,8 +115,9 @@ def patient_stage(task: Regression, scores: list[float], patience: float, asked:
         ([0.1, 0.9, 0.5, 0.2, 1.0, 0.0], 3, 6),
         ([0.1, 0.9, 0.5, 0.2, 0.1, 0.0], 0, 6),
         ([0.5, 0.4, 0.6, 0.5, 0.1, 0.0], 0.5, 2),
+        ([0.1, 0.2, 0.6, 0.5, 0.1, 0.0], 3, 6),
     ],
-    ids=["two-worse", "equal-is-not-better", "better-in-time", "off", "less-than-an-epoch"],
+    ids=["two-worse", "equal-is-not-better", "better-in-time", "off", "less-than-an-epoch", "at-its-end-anyway"],
 )
 def test_training_stops_where_no_better_score_comes(
     tmp_path: Path, scores: list[float], patience: float, epochs: int

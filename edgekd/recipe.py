@@ -59,7 +59,8 @@ class Augment(_Frozen):
 class Schedule(_Frozen):
     """Optimizer and learning rate, by `schedule` after a linear warm-up. One epoch sees each training image once.
 
-    `adamw` ignores `momentum` and `nesterov`; `clip_norm` bounds the gradient's norm, 0 leaves it.
+    `adamw` ignores `momentum` and `nesterov`; `clip_norm` bounds the gradient's norm, 0 leaves it. `patience`: stop
+    after so many epochs without a better validation score; 0 never stops early.
     """
 
     epochs: float = Field(default=10, ge=0, le=100_000)
@@ -70,11 +71,12 @@ class Schedule(_Frozen):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(default=0.05, ge=0)
-    schedule: Literal["cosine", "step"] = "cosine"
+    schedule: Literal["cosine", "step", "inverse_sqrt"] = "cosine"
     milestones: tuple[float, ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
     warmup_epochs: float = Field(default=0.5, ge=0)
     freeze_batchnorm: bool = False
+    patience: float = Field(default=0.0, ge=0)
 
 
 class Learning(Schedule):
@@ -104,6 +106,12 @@ class Teacher(Learning):
 
     The long warm-up leads a residual network sooner off the plateau that it begins on. `compressed` squeezes the whole
     schedule, warm-up and milestones included, into that share of its epochs.
+
+    A trained start: `new_head` takes only the backbone of `weights`, another run's or a plain state dict, and trains it
+    under a new head; `pretrained` builds the backbone for ImageNet weights and fetches these where no `weights` are
+    named. For `freeze_epochs` the head learns alone, then for `epochs` everything at lr * `finetune_factor`.
+    A stronger teacher: `rotation` and `mixup` as in `edgekd.distill.teacher_tasks`, rotations make batches four times
+    as large; `generations` beyond the first are distilled from the one before with ce + kd.
     """
 
     epochs: float = Field(default=7, ge=0, le=100_000)
@@ -112,7 +120,13 @@ class Teacher(Learning):
     backbone: str = "resnet12:24"
     weights: Path | None = None
     compressed: float = Field(default=1.0, gt=0, le=1)
+    new_head: bool = False
+    pretrained: bool = False
+    freeze_epochs: float = Field(default=0.0, ge=0, le=100_000)
+    finetune_factor: float = Field(default=0.1, gt=0)
     rotation: float = Field(default=0.0, ge=0)
+    mixup: float = Field(default=0.0, ge=0)
+    generations: int = Field(default=1, ge=1, le=100)
 
 
 class Student(_Frozen):
@@ -233,7 +247,8 @@ def followed(recipe: Recipe) -> tuple[str, str]:
 
 
 def section_of(stage: str) -> str:
-    """Return the section of a recipe that holds a stage's schedule."""
+    """Return the section of a recipe that holds a stage's schedule; what follows a hyphen is a part of the stage."""
+    stage = stage.partition("-")[0]
     return {"teach": "teacher", "assist": "assistant", "scratch": "distill"}.get(stage, stage)
 
 

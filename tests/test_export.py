@@ -332,3 +332,18 @@ def test_a_model_that_cannot_be_written_leaves_no_golden_vectors(finished: Run, 
     with pytest.raises(StorageError, match=r"cannot write .*model\.onnx"):
         export.export_run(finished, tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(("spec", "channels", "size"), [("cnn3:8", 3, 8), ("mlp:64-24-10", 1, 8)])
+@pytest.mark.parametrize("scale", ["float", "power_of_two"])
+def test_linear_layers_are_integer_in_the_file(spec: str, channels: int, size: int, scale: str) -> None:
+    torch.manual_seed(0)
+    pixels = np.random.default_rng(0).integers(0, 256, (24, size, size, channels), dtype=np.uint8)
+    images = ImageSet("random", pixels, np.arange(24) % 2, ("a", "b"))
+    scheme = QuantScheme.model_validate({"scale": scale})
+    folded = quantize.fold_batchnorm(build_backbone(spec, channels))
+    calibration = quantize.calibrate_backbone(folded, torch.tensor(to_int8(pixels)) / 128, scheme)
+    network = quantize.quantize_backbone(folded, scheme, calibration).eval()
+    model = export.to_integer_onnx(network, images)
+    assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.UINT8
+    export.require_parity(export.compare(network, model, pixels), scheme)

@@ -59,8 +59,11 @@ class TerminalReporter:
         accuracy = f"val {100 * line['val_accuracy']:.1f} %  " if line["val_accuracy"] is not None else ""
         own = "".join(f"{name} {100 * value:.1f} %  " for name, value in line.get("measures", {}).items())
         status = f"loss {line['loss']:.3f}  {accuracy}{own}{line['images_per_s']:.0f} images/s"
+        if line.get("stopped_early"):
+            status += "  stopped early"
         if self.console.is_terminal and self.task is not None:
-            self.progress.update(self.task, status=status)
+            total = line["step"] if line.get("stopped_early") else None  # None leaves it
+            self.progress.update(self.task, status=status, total=total)
         else:
             self.console.print(
                 f"  {TITLES.get(line['stage'], line['stage'])}  epoch {line['epoch']:g}  {status}", highlight=False

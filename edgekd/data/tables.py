@@ -37,10 +37,10 @@ def find_table(source: Source, root: Path) -> Table | None:
     Raises:
         DataError: there is one, but it is malformed, incomplete or has a class in two splits.
     """
-    text = _find_text(source, root, "splits.json")
+    text = find_text(source, root, "splits.json")
     if text is not None:
         return _from_json(*text)
-    found = {split: _find_text(source, root, f"{split}.csv") for split in SPLITS}
+    found = {split: find_text(source, root, f"{split}.csv") for split in SPLITS}
     texts = {split: named for split, named in found.items() if named is not None}
     if not texts:
         return None
@@ -97,8 +97,12 @@ def _from_csv(texts: Mapping[Split, tuple[str, str]]) -> Table:
     return Table(f"{folder}/{{train,val,test}}.csv", classes, {name: tuple(names) for name, names in files.items()})
 
 
-def _find_text(source: Source, root: Path, name: str) -> tuple[str, str] | None:
-    """Return where a table is and its text."""
+def find_text(source: Source, root: Path, name: str) -> tuple[str, str] | None:
+    """Return where a table is, inside a source or beside it, and its text; None where there is none.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     inside = next((member for member in source.members if member.parts[-1] == name), None)
     beside = (root if root.is_dir() else root.parent) / name
     try:

@@ -89,4 +89,5 @@ def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], source:
         module.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
         first = " ".join(str(error).splitlines()[1:2]).strip()
-        raise RunError(f"{source} holds another architecture than {type(module).__name__}: {first[:200]}") from error
+        name = getattr(getattr(module, "backbone", module), "spec", "") or type(module).__name__
+        raise RunError(f"{source} holds another architecture than {name}: {first[:200]}") from error

@@ -22,7 +22,7 @@ from edgekd.distill.session import Session
 from edgekd.distill.tasks import Classifier
 from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme, StageResult
-from edgekd.recipe import Schedule
+from edgekd.recipe import Schedule, section_of
 from edgekd.run import Run
 
 
@@ -46,14 +46,19 @@ class Context:
         measure = self.run.recipe.validation.measure
         return measure == "accuracy" or (measure == "auto" and not self.splits.novel)
 
-    def backbone(self, spec: str, stage: str) -> Backbone:
-        """Build a backbone whose initial weights depend on the seed and the stage only."""
-        torch.manual_seed(derive_seed(self.run.recipe.seed, stage, "weights"))
-        return build_backbone(spec, self.splits.train.channels)
+    def backbone(self, spec: str, stage: str, *, fetch: bool = False) -> Backbone:
+        """Build a backbone whose initial weights depend on the seed and the stage only.
 
-    def classifier(self, spec: str, stage: str) -> Classifier:
+        That of a pretrained teacher is built for its published weights, and gets them with `fetch`.
+        """
+        recipe = self.run.recipe
+        pretrained = recipe.teacher.pretrained and section_of(stage) == "teacher"
+        torch.manual_seed(derive_seed(recipe.seed, stage, "weights"))
+        return build_backbone(spec, self.splits.train.channels, pretrained=pretrained, fetch=fetch)
+
+    def classifier(self, spec: str, stage: str, *, fetch: bool = False) -> Classifier:
         """Build a backbone with a new head over the training classes."""
-        return Classifier(self.backbone(spec, stage), self.splits.train.n_classes)
+        return Classifier(self.backbone(spec, stage, fetch=fetch), self.splits.train.n_classes)
 
 
 def load_classifier(context: Context, stage: str, spec: str) -> Classifier:

@@ -68,6 +68,8 @@ class _Progress:
 
     step: int = 0
     best_score: float = -math.inf
+    best_step: int = 0
+    stopped_early: bool = False
     best: dict[str, Tensor] = field(default_factory=dict)
     loss_sum: float = 0.0
     term_sums: dict[str, float] = field(default_factory=dict)
@@ -81,7 +83,8 @@ class _Progress:
 
     def values(self) -> dict[str, Any]:
         sums = {"loss_sum": self.loss_sum, "term_sums": self.term_sums, "window": self.window}
-        return {"step": self.step, "best_score": self.best_score, **sums}
+        best = {"best_score": self.best_score, "best_step": self.best_step, "stopped_early": self.stopped_early}
+        return {"step": self.step, **best, **sums}
 
 
 class _Loop:
@@ -118,6 +121,11 @@ class _Loop:
         self.progress = _Progress(best=snapshot.part("best"), **values)
         return optimizer
 
+    @property
+    def done(self) -> bool:
+        """Whether the schedule is at its end, or no better score came within its patience."""
+        return self.progress.stopped_early or self.progress.step >= self.stage.total_steps
+
     def save(self) -> None:
         """Write the checkpoint (main process only)."""
         if not self.session.is_main:
@@ -147,12 +155,20 @@ class _Loop:
             "images_per_s": round(self.window_images / max(elapsed_s, 1e-9), 1),
         }
         progress.loss_sum, progress.term_sums, progress.window = 0.0, {}, 0
+        if self._out_of_patience():
+            progress.stopped_early = line["stopped_early"] = True
         if self.session.is_main:
             if figures := stage.measure():
                 line["measures"] = dict(figures)
             self.run.append_metrics(line)
             self.session.reporter.metrics(line)
         self.window_at, self.window_images = time.monotonic(), 0
+
+    def _out_of_patience(self) -> bool:
+        patience_steps = self.stage.schedule.patience * self.stage.steps_per_epoch
+        if not patience_steps or self.stage.validate is None or self.done:
+            return False
+        return self.progress.step - self.progress.best_step >= patience_steps
 
     def validate(self) -> float | None:
         """Return the score, and remember the weights if it is the best so far."""
@@ -162,7 +178,7 @@ class _Loop:
         score = self.session.share(self._score() if self.session.is_main else 0.0)
         self.validation_s = time.monotonic() - began
         if score > self.progress.best_score:
-            self.progress.best_score = score
+            self.progress.best_score, self.progress.best_step = score, self.progress.step
             self.progress.best = {name: value.detach().clone() for name, value in self.stage.task.state_dict().items()}
         return score
 
@@ -189,7 +205,7 @@ def fit(stage: Stage, run: Run, session: Session) -> float:
     if session.is_main:
         run.drop_metrics_after(stage.name, loop.progress.step)
         session.reporter.stage(stage.name, stage.total_steps, loop.progress.step)
-    if loop.progress.step < stage.total_steps:
+    if not loop.done:
         _train(loop)
         session.accelerator.free_memory()
     if loop.progress.best:
@@ -213,7 +229,7 @@ def _train(loop: _Loop) -> None:
     if stage.starts_trained and progress.step == 0:
         loop.validate()
     step_s = 0.0
-    while progress.step < stage.total_steps:
+    while not loop.done:
         _stop_if_due(loop, margin_s=3 * step_s + loop.validation_s + 2.0)
         began = time.monotonic()
         epoch = progress.step / stage.steps_per_epoch
@@ -223,7 +239,7 @@ def _train(loop: _Loop) -> None:
         step_s = max(0.9 * step_s, time.monotonic() - began)
         if progress.step % every == 0 or progress.step == stage.total_steps:
             loop.close_window(progress.step / stage.steps_per_epoch, lr)
-        if time.monotonic() - loop.saved_at > CHECKPOINT_EVERY_S or progress.step == stage.total_steps:
+        if time.monotonic() - loop.saved_at > CHECKPOINT_EVERY_S or loop.done:
             loop.save()
     _stop_if_due(loop, margin_s=5 * loop.validation_s)  # what measuring the result takes, roughly
 

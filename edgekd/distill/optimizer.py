@@ -33,6 +33,12 @@ def step(epoch: float, schedule: Schedule) -> float:
     return float(schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones))
 
 
+@_register
+def inverse_sqrt(epoch: float, _schedule: Schedule) -> float:
+    """1 / sqrt(1 + epoch): steps that shrink without an end in sight."""
+    return 1 / math.sqrt(1 + epoch)
+
+
 def learning_rate(schedule: Schedule, epoch: float) -> float:
     """Return the learning rate at a fractional epoch, warm-up included."""
     warmup = min(1.0, epoch / schedule.warmup_epochs) if schedule.warmup_epochs else 1.0

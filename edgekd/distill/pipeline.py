@@ -10,10 +10,11 @@ from edgekd.data import Splits, load_splits
 from edgekd.distill.context import Context
 from edgekd.distill.embed import mean_embedding
 from edgekd.distill.methods import needs_of
-from edgekd.distill.resolve import require_teacher_weights, require_trainable, resolve
+from edgekd.distill.resolve import require_trainable, resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session
 from edgekd.distill.stages import STAGES, fed_by, load_quantized
+from edgekd.distill.teacher_weights import require_teacher_weights
 from edgekd.manifest import DataRef
 from edgekd.profile import load_profile
 from edgekd.recipe import Recipe
@@ -113,7 +114,7 @@ def open_run(recipe: Recipe, folder: Path | None, splits: Splits, session: Sessi
     folder = folder or RUNS_FOLDER / default_name(recipe)
     with _main_first(session):
         if not (folder / "manifest.json").exists():
-            require_teacher_weights(recipe, splits)
+            require_teacher_weights(recipe.teacher, splits.train)
             test = splits.test
             data = DataRef(
                 spec=recipe.data.spec,

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.experimental.optimization import fuse
+from torch.fx.experimental.optimization import fuse, remove_dropout
 
 from edgekd.distill import calibrate
 from edgekd.distill.backbones import Backbone
@@ -82,12 +82,12 @@ def require_quantizable(backbone: Backbone, spec: str) -> None:
 
 
 def fold_batchnorm(backbone: nn.Module) -> fx.GraphModule:
-    """Return a copy in evaluation mode in which each BatchNorm is folded into the convolution before it.
+    """Return a copy in evaluation mode in which each BatchNorm is folded into the convolution before it; no dropout.
 
     B. Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference,
     CVPR 2018, arXiv 1712.05877, section 3.2.
     """
-    return cast("fx.GraphModule", fuse(copy.deepcopy(backbone).cpu().eval()))
+    return cast("fx.GraphModule", remove_dropout(fuse(copy.deepcopy(backbone).cpu().eval())))
 
 
 def calibrate_backbone(folded: fx.GraphModule, images: Tensor, scheme: QuantScheme) -> Calibration:
@@ -108,6 +108,7 @@ def quantize_backbone(folded: fx.GraphModule, scheme: QuantScheme, calibration: 
             if replacement is not None:
                 quantized.set_submodule(name, replacement)
         _insert_input_quantizer(quantized)
+        _give_plain_output(quantized)
     return quantized
 
 
@@ -189,6 +190,16 @@ def _insert_input_quantizer(quantized: fx.GraphModule) -> None:
         entry = quantized.graph.call_module("pixels", (placeholder,))
     placeholder.replace_all_uses_with(entry, delete_user_cb=lambda user: user is not entry)
     quantized.recompile()
+
+
+def _give_plain_output(quantized: fx.GraphModule) -> None:
+    """Let a network that ends with a rectifier give out a tensor, as one that ends with a pooling does."""
+    from brevitas.nn import QuantReLU
+
+    output = next(node for node in quantized.graph.nodes if node.op == "output")
+    last = quantized.get_submodule(str(output.args[0].target))
+    if isinstance(last, QuantReLU):
+        last.return_quant_tensor = False
 
 
 def quantized_size(network: nn.Module, scheme: QuantScheme) -> tuple[int, int]:

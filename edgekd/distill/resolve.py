@@ -13,21 +13,19 @@ from edgekd.distill.assistant import as_student, resolve_assistant
 from edgekd.distill.backbones import Backbone, build_backbone, require_input
 from edgekd.distill.backbones.size import require_fit, widest_student
 from edgekd.distill.batches import require_batch
-from edgekd.distill.checkpoint import load_network, load_snapshot
 from edgekd.distill.learners import find_learner
 from edgekd.distill.methods import Dims, adapt_recipe, build_method, needs_of
 from edgekd.distill.quantize import added_parameters, require_quantizable
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.taps import map_shapes
-from edgekd.distill.tasks import Classifier
-from edgekd.errors import DataError, ProfileError, RecipeError, RunError
+from edgekd.distill.teacher_weights import require_teacher
+from edgekd.errors import DataError, ProfileError, RecipeError
 from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
 from edgekd.recipe import AUTO, Learning, Recipe, followed, section_of
 
 _L = TypeVar("_L", bound=Learning)
-PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
 
 def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
@@ -91,9 +89,11 @@ def require_trainable(recipe: Recipe, splits: Splits, stages: Collection[str]) -
 
     Raises:
         RecipeError: a term of the distillation method cannot be built between these networks.
-        RecipeError: the best epoch is to be chosen by the accuracy on classes that no head knows.
+        RecipeError: the best epoch is to be chosen by the accuracy on classes that no head knows; or as
+            `require_teacher`.
         DataError: a split has too few classes or images for a stage, its validation or the test protocol.
     """
+    require_teacher(recipe.teacher, splits.train)
     if "distill" in stages:
         _require_method(recipe, splits.train)
     if recipe.validation.measure == "accuracy" and splits.novel:
@@ -136,29 +136,6 @@ def _require_method(recipe: Recipe, images: ImageSet) -> None:
         teacher = build_backbone(followed(recipe)[1], images.channels)
         build_method(recipe.distill.method, dims_of(student, teacher, images), recipe.distill.options)
     needs_of(recipe.distill.method)
-
-
-def require_teacher_weights(recipe: Recipe, splits: Splits) -> None:
-    """Refuse teacher weights that cannot be loaded, where the recipe names some.
-
-    Raises:
-        RunError: the file is missing, is not one that `edgekd distill` wrote, or holds another architecture.
-        DataError: the teacher was trained on another number of classes.
-    """
-    path, images = recipe.teacher.weights, splits.train
-    if path is None:
-        return
-    if path.suffix in PICKLES:
-        raise RunError(f"{path} may be a pickle, which is never loaded; give a teacher.safetensors of another run")
-    head = load_snapshot(path).tensors.get("network/head.weight")
-    if head is not None and len(head) != images.n_classes:
-        raise DataError(
-            f"the teacher in {path} knows {len(head)} classes, {images.name} has {images.n_classes}: "
-            "train one on this set by leaving out --teacher-weights"
-        )
-    with torch.random.fork_rng():
-        backbone = build_backbone(recipe.teacher.backbone, images.channels)
-        load_network(path, Classifier(backbone, images.n_classes))
 
 
 def _require_units(labels: torch.Tensor, settings: Learning, seed: int, stage: str) -> None:

@@ -18,38 +18,28 @@ from edgekd.distill import quantize
 from edgekd.distill.assistant import as_student
 from edgekd.distill.augment import normalize
 from edgekd.distill.backbones import Backbone, build_backbone
-from edgekd.distill.batches import TrainingImages
-from edgekd.distill.checkpoint import load_network, load_snapshot, load_weights
-from edgekd.distill.class_means import set_class_means
+from edgekd.distill.checkpoint import load_snapshot, load_weights
 from edgekd.distill.context import Context, finish_stage, load_classifier, supervised, validated_stage
 from edgekd.distill.engine import Batch, Stage, fit
-from edgekd.distill.learners import build_learner
+from edgekd.distill.learning import learn
 from edgekd.distill.methods import Needs, Outputs, Samples, build_method, needs_of
-from edgekd.distill.optimizer import compress
 from edgekd.distill.resolve import dims_of
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.tasks import Classifier, DistillTask, LabelTask, QuantizeTask
+from edgekd.distill.teaching import forget_parts, marks, train_teacher
 from edgekd.manifest import QuantScheme
-from edgekd.recipe import Learning, Recipe, Schedule, followed
+from edgekd.recipe import Recipe, Schedule, followed
 from edgekd.run import Run
 
 TEACHER_FILE, STUDENT_FILE, INT8_FILE = "teacher.safetensors", "student.safetensors", "student-int8.safetensors"
 
 
 def teach(context: Context) -> None:
-    """Train the teacher by the recipe's learner, or take the weights the recipe names."""
-    settings = context.run.recipe.teacher
-    classifier = context.classifier(settings.backbone, "teach")
-    if settings.weights:
-        load_network(settings.weights, classifier)
-        classifier.to(context.session.device)
-        finish_stage(context, "teach", classifier, file=TEACHER_FILE, spec=settings.backbone, began=time.monotonic())
-        return
-    began = time.monotonic()
-    learned_head = _learn(context, "teach", classifier, compress(settings, settings.compressed))
-    if not learned_head:
-        set_class_means(classifier, context.splits.train)
-    finish_stage(context, "teach", classifier, file=TEACHER_FILE, spec=settings.backbone, began=began)
+    """Train the teacher, or take the weights the recipe names."""
+    began, spec = time.monotonic(), context.run.recipe.teacher.backbone
+    classifier = train_teacher(context)
+    finish_stage(context, "teach", classifier, file=TEACHER_FILE, spec=spec, began=began, values=marks(context))
+    forget_parts(context)
 
 
 def scratch(context: Context) -> None:
@@ -123,38 +113,8 @@ def meta(context: Context) -> None:
     recipe, began = context.run.recipe, time.monotonic()
     student = load_classifier(context, "distill", recipe.student.backbone)
     # A learner that trains no head moves the backbone away from the one there is.
-    head, spec = _learn(context, "meta", student, recipe.meta, starts_trained=True), recipe.student.backbone
+    head, spec = learn(context, "meta", student, recipe.meta, starts_trained=True), recipe.student.backbone
     finish_stage(context, "meta", student, file=STUDENT_FILE, spec=spec, began=began, head=head)
-
-
-def _learn(
-    context: Context, name: str, classifier: Classifier, settings: Learning, *, starts_trained: bool = False
-) -> bool:
-    """Train `classifier` by the learner that `settings` names; return whether its head was trained too."""
-    learner = build_learner(classifier, settings)
-    images = TrainingImages.load(context.splits.train, context.run.recipe.augment, context.session)
-    draw = learner.unit.draw(images.labels, settings, context.run.recipe.seed, name)
-
-    def batch(step: int) -> Batch:
-        pixels, labels = images.take(draw.rows(step), name, step)
-        return {"images": pixels, "labels": labels}
-
-    context.session.local_slice(settings.batch_size)  # whole episodes and triplets go to each process
-    stage = validated_stage(
-        context,
-        name,
-        learner,
-        batch=batch,
-        schedule=settings,
-        steps_per_epoch=draw.steps_per_epoch,
-        images_per_step=draw.images_per_step,
-        backbone=classifier.backbone,
-        classifier=classifier if learner.trains_head else None,
-        starts_trained=starts_trained,
-        measures=learner.measures,
-    )
-    fit(stage, context.run, context.session)
-    return learner.trains_head
 
 
 def keep_distilled(context: Context) -> None:

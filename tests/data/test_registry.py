@@ -16,7 +16,7 @@ from edgekd.errors import DataError
 
 def test_every_reader_module_has_registered_itself() -> None:
     assert set(DATASETS) == {
-        "glyphs", "omniglot", "miniimagenet", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder"
+        "glyphs", "omniglot", "miniimagenet", "cifar10", "cifar100", "mnist", "fashion-mnist", "folder", "mhist"
     }  # fmt: skip
 
 

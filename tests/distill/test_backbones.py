@@ -21,6 +21,7 @@ from edgekd.distill.backbones import (
     widest_student,
 )
 from edgekd.distill.backbones.imagenet import MEAN, STD, ImageNetInput
+from edgekd.distill.taps import map_shapes
 from edgekd.errors import DataError, ModelError, RecipeError
 
 
@@ -41,6 +42,16 @@ def _on_meta(spec: str, channels: int = 3) -> nn.Module:
         ("resnet18", 1, 64, 512),
         ("resnet18:small", 3, 16, 512),
         ("timm:mobilenetv3_small_050", 1, 32, 1024),
+        ("mobilenetv2", 3, 32, 1280),
+        ("mobilenetv2:small-0.35", 1, 16, 1280),
+        ("inceptionv3", 1, 75, 2048),
+        ("convnet9:8", 3, 8, 32),
+        ("convnet9:4-5-6", 1, 17, 6),
+        ("cnn5", 3, 32, 128),
+        ("cnn5:28", 1, 28, 128),
+        ("cnn3:16", 3, 16, 128),
+        ("mlp:784-1200-1200", 1, 28, 1200),
+        ("mlp:768-30", 3, 16, 30),
     ],
 )
 def test_embeddings_have_the_stated_width(spec: str, channels: int, size: int, embedding_dim: int) -> None:
@@ -65,6 +76,16 @@ def test_embeddings_have_the_stated_width(spec: str, channels: int, size: int, e
         ("resnet18:tiny", "'resnet18:small' for small images"),
         ("timm:mobilenetv3_smal_050", "Did you mean 'mobilenetv3_small_050'"),
         ("timm", "unknown timm model"),
+        ("inceptionv3:2", "no argument '2'"),
+        ("mobilenetv2:wide", "is not a width multiplier such as 0.5"),
+        ("mobilenetv2:0", "is not a width multiplier"),
+        ("convnet9:8-8", "nor 3 joined"),
+        ("cnn5:7", "not the height of its images, 8 to 256 pixels; for example cnn5:32"),
+        ("cnn3:big", "for example cnn3:32"),
+        ("mlp", "write its inputs.*for example mlp:784-400"),
+        ("mlp:784", "write its inputs"),
+        ("mlp:784-0", "write its inputs"),
+        ("mlp:784-400", "784 inputs are not the pixels of a square image of 3 channels; .* is 2352 for 28x28"),
     ],
 )
 def test_a_wrong_name_is_refused_with_a_hint(spec: str, message: str) -> None:
@@ -73,7 +94,7 @@ def test_a_wrong_name_is_refused_with_a_hint(spec: str, message: str) -> None:
 
 
 def test_what_a_backbone_lacks_is_refused() -> None:
-    for spec in ("conv4", "resnet12", "resnet12-wide"):
+    for spec in ("conv4", "resnet12", "resnet12-wide", "convnet9:4", "cnn5", "cnn3", "mlp:768-4"):
         with pytest.raises(RecipeError, match="no pretrained weights"):
             build_backbone(spec, 3, pretrained=True)
     with pytest.raises(RecipeError, match="no dropout"):
@@ -87,7 +108,10 @@ def test_what_a_backbone_lacks_is_refused() -> None:
 
 
 def test_every_backbone_file_is_registered() -> None:
-    assert set(BACKBONES) == {"conv4", "resnet12", "resnet12-wide", "resnet18", "resnet50", "timm"}
+    assert set(BACKBONES) == {
+        "cnn3", "cnn5", "conv4", "convnet9", "inceptionv3", "mlp", "mobilenetv2", "resnet12", "resnet12-wide",
+        "resnet18", "resnet50", "timm"
+    }  # fmt: skip
 
 
 def test_conv4_is_layers_a_quantizer_can_replace() -> None:
@@ -155,6 +179,62 @@ def test_resnet12_is_the_eight_million_parameters_of_the_paper() -> None:
 def test_torchvision_sizes_are_the_published_ones_without_classifier() -> None:
     assert trained_parameters(_on_meta("resnet18")) == 11_689_512 - 513 * 1000
     assert trained_parameters(_on_meta("resnet50")) == 25_557_032 - 2049 * 1000
+    assert trained_parameters(_on_meta("mobilenetv2")) == 3_504_872 - 1281 * 1000
+    auxiliary = (768 * 128 + 2 * 128) + (128 * 768 * 25 + 2 * 768) + 769 * 1000
+    assert trained_parameters(_on_meta("inceptionv3")) == 27_161_264 - 2049 * 1000 - auxiliary
+
+
+def test_sizes_of_the_printed_networks() -> None:
+    """Each layer as printed, less the classifier (128 x 10 and 1200 x 10 and 400 x 10 with biases)."""
+    convolutions = 9 * (3 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128) + 32 + 32 + 64 + 64 + 128
+    norms = 2 * (32 + 32 + 64 + 64 + 128)
+    assert trained_parameters(_on_meta("cnn5")) == convolutions + norms + 2049 * 512 + 513 * 128
+    student = 9 * (3 * 32 + 32 * 32 + 32 * 64) + 32 + 32 + 64
+    assert trained_parameters(_on_meta("cnn3")) == student + 1025 * 128
+    assert trained_parameters(_on_meta("mlp:784-1200-1200", 1)) == 785 * 1200 + 1201 * 1200
+    assert trained_parameters(_on_meta("mlp:784-400", 1)) == 785 * 400
+
+
+def test_convnet9_has_the_printed_outline() -> None:
+    network = _on_meta("convnet9")
+    kinds = [type(module) for module in network.modules()]
+    assert (kinds.count(nn.Conv2d), kinds.count(nn.MaxPool2d)) == (9, 3)
+    assert round(trained_parameters(network) / 1e6) == 18
+
+
+@pytest.mark.parametrize(
+    ("spec", "channels", "size", "shapes"),
+    [
+        ("mobilenetv2", 3, 64, [(16, 32), (24, 16), (32, 8), (96, 4), (1280, 2)]),
+        ("mobilenetv2:small", 3, 32, [(16, 32), (24, 32), (32, 16), (96, 8), (1280, 4)]),
+        ("inceptionv3", 3, 75, [(64, 17), (192, 7), (288, 7), (768, 3), (2048, 1)]),
+        ("convnet9:4", 1, 16, [(4, 8), (8, 4), (16, 2)]),
+        ("cnn5", 3, 32, [(32, 16), (64, 8), (128, 4)]),
+        ("cnn3", 3, 32, [(32, 16), (32, 8), (64, 4)]),
+        ("timm:resnetv2_50", 3, 64, [(64, 32), (256, 16), (512, 8), (1024, 4), (2048, 2)]),
+        ("mlp:784-20", 1, 28, []),
+    ],
+)
+def test_layers_are_maps_from_the_first_to_the_last(
+    spec: str, channels: int, size: int, shapes: list[tuple[int, int]]
+) -> None:
+    found = map_shapes(build_backbone(spec, channels), size, size)
+    assert found == {layer: (c, side, side) for layer, (c, side) in enumerate(shapes, start=1)}
+
+
+def test_a_network_for_one_image_size_names_it() -> None:
+    with pytest.raises(DataError, match="mlp:784-20 takes images of 28x28, not of 32x32; try --size 28"):
+        require_input(build_backbone("mlp:784-20", 1), 32, 32, 1)
+    with pytest.raises(DataError, match="cnn3 takes images of 32x32, not of 28x32"):
+        require_input(build_backbone("cnn3", 3), 28, 32, 3)
+    require_input(build_backbone("cnn3:28", 3), 28, 28, 3)
+    with pytest.raises(DataError, match="74x80 are too small for inceptionv3, which needs 75"):
+        require_input(build_backbone("inceptionv3", 3), 74, 80, 3)
+
+
+def test_dropout_of_the_printed_networks_is_one_half() -> None:
+    drops = [layer.p for layer in build_backbone("cnn5", 3).modules() if isinstance(layer, nn.Dropout)]
+    assert drops == [0.5, 0.5]
 
 
 def test_small_stem_keeps_the_resolution() -> None:
@@ -244,6 +324,44 @@ def test_pretrained_weights_are_loaded_and_see_imagenet_pixels(monkeypatch: pyte
     torch.testing.assert_close(backbone(images), published(ImageNetInput()(images)))
 
 
+@pytest.mark.parametrize("spec", ["resnet18", "mobilenetv2", "mobilenetv2:small", "inceptionv3", "timm:resnet10t"])
+def test_a_pretrained_network_is_built_without_its_weights(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision
+
+    def fetched(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing is fetched")
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", fetched, raising=False)
+    backbone = build_backbone(spec, 1, pretrained=True, fetch=False)
+    assert isinstance(backbone.body.get_submodule("0"), ImageNetInput)
+    assert len(map_shapes(backbone, 75, 75)) == 5 if spec != "resnet18" else 4
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"), [("mobilenetv2:small", "MobileNet_V2_Weights"), ("inceptionv3", "Inception_V3_Weights")]
+)
+def test_published_weights_of_torchvision_fit(spec: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision
+
+    published = (
+        torchvision.models.mobilenet_v2()
+        if spec.startswith("mobile")
+        else torchvision.models.inception_v3(init_weights=False)
+    )
+    state = published.state_dict()
+    monkeypatch.setattr(getattr(torchvision.models, name), "get_state_dict", lambda *_, **__: state)
+    if spec == "inceptionv3":
+        assert any(key.startswith("AuxLogits.") for key in state)
+    backbone = build_backbone(spec, 3, pretrained=True)
+    own = {key.removeprefix("body.1."): value for key, value in backbone.state_dict().items()}
+    assert all(torch.equal(value, state[key]) for key, value in own.items())
+
+
+def test_pretrained_weights_are_of_one_width() -> None:
+    with pytest.raises(RecipeError, match="pretrained weights for width 1 only"):
+        build_backbone("mobilenetv2:0.5", 3, pretrained=True, fetch=False)
+
+
 def test_weights_that_cannot_be_fetched_are_an_error_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
     import torchvision
@@ -255,5 +373,6 @@ def test_weights_that_cannot_be_fetched_are_an_error_of_the_model(monkeypatch: p
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ModelError, match=r"ImageNet weights of resnet18 could not be fetched.*no network"):
         build_backbone("resnet18", 3, pretrained=True)
-    with pytest.raises(ModelError, match=r"'timm:resnet10t' cannot be built.*no network"):
-        build_backbone("timm:resnet10t", 3, pretrained=True)
+    for spec in ("timm:resnet10t", "timm:resnetv2_50"):
+        with pytest.raises(ModelError, match=rf"'{spec}' cannot be built.*no network"):
+            build_backbone(spec, 3, pretrained=True)

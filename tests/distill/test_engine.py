@@ -96,6 +96,70 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
     assert all(torch.equal(value, seen[1][name]) for name, value in task.state_dict().items())
 
 
+def patient_stage(task: Regression, scores: list[float], patience: float, asked: list[int]) -> Stage:
+    """Six epochs of five steps, with given scores; `asked` gets the number of each validation."""
+
+    def validate() -> float:
+        asked.append(len(asked))
+        return scores[asked[-1]]
+
+    schedule = Schedule(epochs=6, lr=0.01, patience=patience)
+    return dataclasses.replace(make_stage(task), schedule=schedule, validate=validate)
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "epochs"),
+    [
+        ([0.1, 0.9, 0.5, 0.2, 1.0, 0.0], 2, 4),
+        ([0.1, 0.9, 0.5, 0.9, 1.0, 0.0], 2, 4),
+        ([0.1, 0.9, 0.5, 0.2, 1.0, 0.0], 3, 6),
+        ([0.1, 0.9, 0.5, 0.2, 0.1, 0.0], 0, 6),
+        ([0.5, 0.4, 0.6, 0.5, 0.1, 0.0], 0.5, 2),
+        ([0.1, 0.2, 0.6, 0.5, 0.1, 0.0], 3, 6),
+    ],
+    ids=["two-worse", "equal-is-not-better", "better-in-time", "off", "less-than-an-epoch", "at-its-end-anyway"],
+)
+def test_training_stops_where_no_better_score_comes(
+    tmp_path: Path, scores: list[float], patience: float, epochs: int
+) -> None:
+    run, asked = make_run(tmp_path / "run"), list[int]()
+    best = fit(patient_stage(new_task(), scores, patience, asked), run, make_session())
+    lines = run.metrics()
+    assert [line["step"] for line in lines] == [5 * number for number in range(1, epochs + 1)]
+    assert [bool(line.get("stopped_early")) for line in lines] == [False] * (epochs - 1) + [epochs < 6]
+    assert best == max(scores[:epochs])
+
+
+def test_a_stage_that_stopped_early_is_not_trained_on(tmp_path: Path) -> None:
+    run, asked = make_run(tmp_path / "run"), list[int]()
+    scores = [0.3, 0.2, 0.1, 0.9, 0.9, 0.9]
+    fit(patient_stage(new_task(), scores, 2, asked), run, make_session())
+    again = new_task()
+    assert fit(patient_stage(again, scores, 2, asked), run, make_session()) == 0.3
+    assert len(asked) == 3
+    assert len(run.metrics()) == 3
+
+
+@pytest.mark.parametrize("stop_at", [5, 10, 12, 15], ids=lambda step: f"after-{step}")
+def test_patience_counts_on_after_a_stop(tmp_path: Path, stop_at: int) -> None:
+    scores = [0.3, 0.2, 0.25, 0.1, 0.9, 0.9]
+    whole_run, whole = make_run(tmp_path / "whole"), new_task()
+    fit(patient_stage(whole, scores, 3, []), whole_run, make_session())
+
+    run, asked = make_run(tmp_path / "parts"), list[int]()
+    reporter = StopAfter(stop_at)
+    session = make_session(reporter)
+    reporter.session = session  # type: ignore[assignment]
+    with pytest.raises(Stopped):
+        fit(patient_stage(new_task(), scores, 3, asked), run, session)
+    resumed = Regression()
+    fit(patient_stage(resumed, scores, 3, asked), run, make_session())
+    assert len(asked) == 4
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+    kept = [{k: v for k, v in line.items() if k != "images_per_s"} for line in run.metrics()]
+    assert kept == [{k: v for k, v in line.items() if k != "images_per_s"} for line in whole_run.metrics()]
+
+
 @pytest.mark.parametrize("stop_at", [1, 7, 13], ids=lambda step: f"after-{step}")
 def test_a_stopped_and_resumed_run_is_bit_identical(tmp_path: Path, stop_at: int) -> None:
     whole_run, whole = make_run(tmp_path / "whole"), new_task()

@@ -67,3 +67,8 @@ def test_state_survives_as_tensors(kind: str) -> None:
     step(a, first)
     step(b, second)
     assert torch.equal(a.weight, b.weight)
+
+
+def test_inverse_sqrt_shrinks_with_the_epochs() -> None:
+    schedule = Schedule(epochs=200, lr=0.6, schedule="inverse_sqrt", warmup_epochs=0)
+    assert [learning_rate(schedule, epoch) for epoch in (0, 3, 8, 99)] == pytest.approx([0.6, 0.3, 0.2, 0.06])

@@ -90,6 +90,37 @@ def test_size_counts_weights_and_biases_only() -> None:
     assert quantize.quantized_size(network, QuantScheme(weight_bits=4)) == (weights + 32, weights // 2 + 4 * 32)
 
 
+@pytest.mark.parametrize(("spec", "channels", "size"), [("cnn5:16", 3, 16), ("cnn3:8", 1, 8), ("mlp:64-20-10", 1, 8)])
+@pytest.mark.parametrize("scale", ["float", "power_of_two"])
+def test_students_with_linear_layers_quantize(spec: str, channels: int, size: int, scale: str) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(spec, channels)
+    quantize.require_quantizable(backbone, spec)
+    images = torch.randint(0, 256, (16, channels, size, size)).float().sub(128).div(128)
+    for _ in range(10):
+        backbone(images)
+    folded = quantize.fold_batchnorm(backbone.eval())
+    assert not any(isinstance(module, nn.Dropout | nn.BatchNorm2d) for module in folded.modules())
+    scheme = QuantScheme.model_validate({"scale": scale})
+    network = quantize.quantize_backbone(folded, scheme, quantize.calibrate_backbone(folded, images, scheme))
+    for quantized_student in (network.train(), network.eval()):
+        embedding = quantized_student(images)
+        assert type(embedding) is Tensor
+        assert float(nn.functional.cosine_similarity(embedding, backbone(images)).detach().min()) > 0.99
+    weights = sum(layer.weight.numel() for layer in folded.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+    assert quantize.quantized_size(network, scheme)[1] == weights + 4 * (
+        quantize.quantized_size(network, scheme)[0] - weights
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"), [("mobilenetv2", "ReLU6.*add"), ("resnet18", "add"), ("timm:resnetv2_50", "no integer form")]
+)
+def test_other_students_are_refused_by_what_they_hold(spec: str, named: str) -> None:
+    with pytest.raises(ModelError, match=rf"'{spec}' cannot be quantized: .*{named}.*a student is built of Conv2d"):
+        quantize.require_quantizable(build_backbone(spec, 3), spec)
+
+
 def test_a_student_without_an_integer_form_is_refused() -> None:
     with pytest.raises(ModelError, match=r"'resnet12:4' cannot be quantized: .*LeakyReLU.*add"):
         quantize.require_quantizable(build_backbone("resnet12:4", 3), "resnet12:4")

@@ -20,7 +20,8 @@ class Backbone(nn.Module):
     """A network from normalized images to embeddings; it knows nothing of labels, classes or distillation.
 
     `min_size` is the smallest height and width in pixels that leaves something to pool. `layers` names the submodules
-    of `body` whose outputs (b, c, h, w) are its intermediate maps, from the first block to the last.
+    of `body` whose outputs (b, c, h, w) are its intermediate maps, from the first block to the last. `image_size`: the
+    one height and width it takes, where a layer was built for it.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Backbone(nn.Module):
         embedding_dim: int,
         min_size: int = 1,
         layers: Sequence[str] = (),
+        image_size: int | None = None,
     ) -> None:
         super().__init__()
         self.body = body
@@ -38,6 +40,7 @@ class Backbone(nn.Module):
         self.embedding_dim = embedding_dim
         self.min_size = min_size
         self.layers = tuple(layers)
+        self.image_size = image_size
         self.spec = ""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -59,13 +62,17 @@ class Backbone(nn.Module):
 
 @dataclass(frozen=True)
 class Request:
-    """What a builder is asked for; `drop` is the dropout probability, `argument` the text after the name."""
+    """What a builder is asked for; `drop` is the dropout probability, `argument` the text after the name.
+
+    `pretrained`: the network as its published weights need it; `fetch`: with these weights.
+    """
 
     spec: str
     argument: str
     in_channels: int
     drop: float = 0.0
     pretrained: bool = False
+    fetch: bool = True
 
     def refuse(self, feature: Literal["argument", "drop", "pretrained"]) -> None:
         """Refuse a feature this backbone does not have.
@@ -94,8 +101,12 @@ def register(name: str) -> Callable[[Builder], Builder]:
     return decorate
 
 
-def build_backbone(spec: str, in_channels: int, *, drop: float = 0.0, pretrained: bool = False) -> Backbone:
+def build_backbone(
+    spec: str, in_channels: int, *, drop: float = 0.0, pretrained: bool = False, fetch: bool = True
+) -> Backbone:
     """Build the backbone that `spec` names, for images of `in_channels` channels.
+
+    `pretrained` builds it as its published weights need it and loads these; without `fetch` it only builds.
 
     Raises:
         RecipeError: an unknown name (with the nearest legal one), or an argument or feature that backbone lacks.
@@ -106,7 +117,7 @@ def build_backbone(spec: str, in_channels: int, *, drop: float = 0.0, pretrained
         raise RecipeError(f"backbone '{spec}': in_channels is {in_channels}; images have at least one channel")
     if not 0 <= drop < 1:
         raise RecipeError(f"backbone '{spec}': drop is {drop}; a dropout probability lies in 0 <= drop < 1")
-    backbone = BACKBONES[name](Request(spec, argument, in_channels, drop, pretrained))
+    backbone = BACKBONES[name](Request(spec, argument, in_channels, drop, pretrained, fetch))
     backbone.spec = spec
     return backbone
 
@@ -115,7 +126,7 @@ def require_input(backbone: Backbone, height: int, width: int, channels: int) ->
     """Refuse images that the backbone cannot take.
 
     Raises:
-        DataError: too small, or of another number of channels.
+        DataError: too small, of another size than the only one it takes, or of another number of channels.
     """
     if min(height, width) < backbone.min_size:
         raise DataError(
@@ -123,6 +134,9 @@ def require_input(backbone: Backbone, height: int, width: int, channels: int) ->
         )
     if channels != backbone.in_channels:
         raise DataError(f"images have {channels} channels; {backbone.spec} was built for {backbone.in_channels}")
+    only = backbone.image_size
+    if only and (height, width) != (only, only):
+        raise DataError(f"{backbone.spec} takes images of {only}x{only}, not of {height}x{width}; try --size {only}")
 
 
 def parse_widths(request: Request, growth: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Let weights trained on ImageNet see the pixels they were trained on."""
+"""Weights that torchvision trained on ImageNet, and the pixels that such weights were trained on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.data.preprocess import INPUT_OFFSET, INPUT_SCALE
+from edgekd.distill.backbones.base import Request
+from edgekd.errors import ModelError, RecipeError
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet in RGB, pixels in 0..1
 STD = (0.229, 0.224, 0.225)
@@ -28,3 +30,37 @@ class ImageNetInput(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (b, 1 or 3, h, w) to (b, 3, h, w)."""
         return images * self.scale + self.shift
+
+
+def see_imagenet(request: Request, network: nn.Module, layers: Sequence[str]) -> tuple[nn.Module, list[str]]:
+    """Put the change of pixels before a pretrained network; return the body and the names of its layers.
+
+    Raises:
+        RecipeError: pretrained weights for images of neither 1 nor 3 channels.
+    """
+    if not request.pretrained:
+        return network, list(layers)
+    if request.in_channels not in {1, 3}:
+        raise RecipeError(
+            f"backbone '{request.spec}': pretrained weights take 1 or 3 channels, not {request.in_channels}"
+        )
+    return nn.Sequential(ImageNetInput(), network), [f"1.{layer}" for layer in layers]
+
+
+def load_imagenet(request: Request, network: nn.Module, name: str) -> None:
+    """Load torchvision's ImageNet weights of its model `name`, where the request wants them fetched.
+
+    Raises:
+        ModelError: they cannot be had.
+    """
+    import torchvision
+
+    if not request.fetch:
+        return
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except OSError as error:
+        raise ModelError(f"the ImageNet weights of {name} could not be fetched from {weights.url}: {error}") from error
+    # Auxiliary heads that some models train beside their classifier have no place in the network here.
+    network.load_state_dict({key: value for key, value in state.items() if not key.startswith("AuxLogits.")})

@@ -48,7 +48,11 @@ def _create(request: Request) -> Any:  # noqa: ANN401 - timm's models share attr
     in_chans = 3 if request.pretrained else request.in_channels
     try:
         return timm.create_model(
-            request.argument, pretrained=request.pretrained, num_classes=0, in_chans=in_chans, drop_rate=request.drop
+            request.argument,
+            pretrained=request.pretrained and request.fetch,
+            num_classes=0,
+            in_chans=in_chans,
+            drop_rate=request.drop,
         )
     except (OSError, RuntimeError) as error:
         raise ModelError(f"backbone '{request.spec}' cannot be built: {error}") from error

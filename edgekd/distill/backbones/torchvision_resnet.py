@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from edgekd.distill.backbones.base import Backbone, Request, register
-from edgekd.distill.backbones.imagenet import ImageNetInput
-from edgekd.errors import ModelError, RecipeError
+from edgekd.distill.backbones.imagenet import load_imagenet, see_imagenet
+from edgekd.errors import RecipeError
 
 if TYPE_CHECKING:
     from torchvision.models import ResNet
@@ -40,16 +40,14 @@ def _build(request: Request, name: str) -> Backbone:
         raise RecipeError(f"backbone '{request.spec}': write '{name}', or '{name}:small' for small images")
     network: ResNet = getattr(torchvision.models, name)()
     if request.pretrained:
-        _load_imagenet(network, name)
+        load_imagenet(request, network, name)
     elif request.in_channels != 3:
         network.conv1 = _stem(request.in_channels, kernel=7, stride=2)
     if request.argument == "small":
         _shrink_stem(network, 3 if request.pretrained else request.in_channels)
     embedding_dim = network.fc.in_features
     network.fc = nn.Identity()
-    body = nn.Sequential(_imagenet_input(request), network) if request.pretrained else network
-    prefix = "1." if request.pretrained else ""
-    layers = [f"{prefix}layer{index}" for index in range(1, 5)]
+    body, layers = see_imagenet(request, network, [f"layer{index}" for index in range(1, 5)])
     return Backbone(body, in_channels=request.in_channels, embedding_dim=embedding_dim, layers=layers)
 
 
@@ -63,21 +61,3 @@ def _stem(in_channels: int, kernel: int, stride: int) -> nn.Conv2d:
     conv = nn.Conv2d(in_channels, 64, kernel, stride, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv
-
-
-def _imagenet_input(request: Request) -> ImageNetInput:
-    if request.in_channels not in {1, 3}:
-        raise RecipeError(
-            f"backbone '{request.spec}': pretrained weights take 1 or 3 channels, not {request.in_channels}"
-        )
-    return ImageNetInput()
-
-
-def _load_imagenet(network: ResNet, name: str) -> None:
-    import torchvision
-
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    try:
-        network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except OSError as error:
-        raise ModelError(f"the ImageNet weights of {name} could not be fetched from {weights.url}: {error}") from error

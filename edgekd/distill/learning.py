@@ -1,0 +1,51 @@
+"""Training a network by a few-shot learner: the batches that the learner draws, its loss, its measures."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from edgekd.distill.batches import TrainingImages
+from edgekd.distill.context import Context, validated_stage
+from edgekd.distill.engine import Batch, fit
+from edgekd.distill.learners import build_learner
+from edgekd.distill.tasks import Classifier
+from edgekd.recipe import Learning
+
+
+def learn(
+    context: Context,
+    name: str,
+    classifier: Classifier,
+    settings: Learning,
+    *,
+    task: nn.Module | None = None,
+    starts_trained: bool = False,
+) -> bool:
+    """Train `classifier` by the learner that `settings` names; return whether its head was trained too.
+
+    `task` takes the place of the learner's own loss, on the same batches.
+    """
+    learner = build_learner(classifier, settings)
+    images = TrainingImages.load(context.splits.train, context.run.recipe.augment, context.session)
+    draw = learner.unit.draw(images.labels, settings, context.run.recipe.seed, name)
+
+    def batch(step: int) -> Batch:
+        pixels, labels = images.take(draw.rows(step), name, step)
+        return {"images": pixels, "labels": labels}
+
+    context.session.local_slice(settings.batch_size)  # whole episodes and triplets go to each process
+    stage = validated_stage(
+        context,
+        name,
+        task or learner,
+        batch=batch,
+        schedule=settings,
+        steps_per_epoch=draw.steps_per_epoch,
+        images_per_step=draw.images_per_step,
+        backbone=classifier.backbone,
+        classifier=classifier if learner.trains_head else None,
+        starts_trained=starts_trained,
+        measures=learner.measures,
+    )
+    fit(stage, context.run, context.session)
+    return learner.trains_head

@@ -140,14 +140,17 @@ def default_name(recipe: Recipe) -> str:
 
 def _finish(context: Context) -> None:
     run, session = context.run, context.session
-    if run.manifest.complete or not session.is_main:
-        pass
-    elif not run.recipe.quantize.enabled:
-        run.finish(())
-    else:
-        quantized, _ = load_quantized(run, context.splits.train.channels)
-        run.finish(tuple(float(value) for value in mean_embedding(quantized, context.splits.train)))
+    if not run.manifest.complete and session.is_main:
+        run.finish(_base_mean(context))
     session.accelerator.wait_for_everyone()
+
+
+def _base_mean(context: Context) -> tuple[float, ...]:
+    """Return the deployed student's mean embedding of the training classes; nothing where none is deployed."""
+    if not context.run.recipe.quantize.enabled:
+        return ()
+    quantized, _ = load_quantized(context.run, context.splits.train.channels)
+    return tuple(float(value) for value in mean_embedding(quantized, context.splits.train))
 
 
 @contextmanager

@@ -177,6 +177,7 @@ def test_an_assistant_stands_between_teacher_and_student(tmp_path: Path, tiny_re
 
 def test_the_student_follows_the_assistant(tmp_path: Path, tiny_recipe: Path) -> None:
     assignments = ["distill.method=kd", "assistant.backbone=conv4-12", "assistant.batch_size=32", "meta.enabled=false"]
+    assignments += ["teacher.epochs=0", "distill.epochs=1", "quantize.method=ptq", "test.episodes=10"]
     students = [
         run_distillation(
             load_recipe(tiny_recipe, [*assignments, "baseline.enabled=false", f"assistant.epochs={epochs}"]),

@@ -13,7 +13,7 @@ from edgekd.distill.backbones import build_backbone
 from edgekd.distill.backbones.imagenet import ImageNetInput
 from edgekd.distill.checkpoint import Snapshot, load_snapshot, save_snapshot
 from edgekd.distill.context import Context, load_classifier
-from edgekd.distill.pipeline import load_data, open_run
+from edgekd.distill.pipeline import load_data, open_run, stage_names
 from edgekd.distill.resolve import require_trainable, resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session, Silent, Stopped, open_session
@@ -45,7 +45,7 @@ def context(tiny_recipe: Path, folder: Path, assignments: list[str], stop_at: in
     reporter.session = session
     splits = load_data(recipe, session, skip_bad=False)
     recipe = resolve(recipe, profile, splits)
-    require_trainable(recipe, splits)
+    require_trainable(recipe, splits, stage_names(recipe))
     return Context(open_run(recipe, folder, splits, session), session, splits, resolve_scheme(profile, recipe.quantize))
 
 

@@ -87,7 +87,7 @@ def test_what_a_backbone_lacks_is_refused() -> None:
 
 
 def test_every_backbone_file_is_registered() -> None:
-    assert set(BACKBONES) == {"conv4", "resnet12", "resnet12-wide", "resnet18", "resnet50", "timm"}
+    assert set(BACKBONES) == {"conv4", "projected", "resnet12", "resnet12-wide", "resnet18", "resnet50", "timm"}
 
 
 def test_conv4_is_layers_a_quantizer_can_replace() -> None:

@@ -29,9 +29,8 @@ class TripletDistillation(Method):
     q = 1, or 2 with `squared` (the paper writes squared norms, a co-author's code has plain ones). `negatives`: x_j is
     drawn at "random" among the other classes, or the nearest of them, "hard" (F. Schroff et al., FaceNet, CVPR 2015).
     Images without a negative in their batch are left out. `on`: the logits, or embeddings of the same width.
-    The co-author's code has "kl + ce + 2 triplet", its kl with tau = 1. Plain norms have a gradient of at most 2 for each
-    image; squared ones 2 ||s(x_i) - s(x_j)|| and 2 ||t(x_i) - s(x_i)||, which grow with the teacher's logits and need a
-    smaller learning rate or clipping.
+    The co-author's code has "kl + ce + 2 triplet", its kl with tau = 1. The gradient of a plain norm has length 1, that
+    of a squared one twice the distance: it grows with the teacher's logits and needs a lower learning rate or clipping.
     """
 
     name = "triplet"

@@ -11,6 +11,7 @@ import torch
 from edgekd.data import ImageSet, Splits
 from edgekd.distill.assistant import as_student, resolve_assistant
 from edgekd.distill.backbones import Backbone, build_backbone, require_input
+from edgekd.distill.backbones.projected import prefix_of
 from edgekd.distill.backbones.size import require_fit, widest_student
 from edgekd.distill.batches import require_batch
 from edgekd.distill.learners import find_learner
@@ -38,11 +39,10 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
         DataError: the images are too small for the teacher or the student.
         RecipeError: the distillation method is malformed, or the recipe contradicts it; there is no such learner.
     """
-    images, spec = splits.train, recipe.student.backbone
-    scheme = resolve_scheme(profile, recipe.quantize)
+    images, scheme = splits.train, resolve_scheme(profile, recipe.quantize)
     with torch.random.fork_rng():
-        if spec == AUTO:
-            spec = _widest(profile, scheme, images)
+        recipe = _adapted(recipe, profile, scheme, images)
+        spec = recipe.student.backbone
         student = build_backbone(spec, images.channels)
         for backbone in (student, build_backbone(recipe.teacher.backbone, images.channels)):
             require_input(backbone, images.height, images.width, images.channels)
@@ -51,8 +51,7 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
             require_quantizable(student, spec)
             added = added_parameters(student, scheme, images.height, images.width)
         require_fit(student, profile.params.max, profile.name, added)
-    recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
-    recipe = resolve_assistant(adapt_recipe(recipe), images)
+    recipe = resolve_assistant(recipe, images)
     return recipe.model_copy(update={"teacher": _sized(recipe.teacher), "meta": _sized(recipe.meta)})
 
 
@@ -62,18 +61,32 @@ def _sized(settings: _L) -> _L:
     return settings.model_copy(update={"batch_size": settings.batch_size or default})
 
 
-def _widest(profile: HardwareProfile, scheme: QuantScheme, images: ImageSet) -> str:
-    """Return the widest Conv4 that fits, with what pooling adds under this scheme."""
+def _adapted(recipe: Recipe, profile: HardwareProfile, scheme: QuantScheme, images: ImageSet) -> Recipe:
+    """Name the student and let the terms change the recipe; `auto` fits together with what they put onto it."""
+    if recipe.student.backbone != AUTO:
+        return adapt_recipe(recipe)
+    named = _with_student(recipe, _widest("conv4", profile, scheme, images))
+    adapted = adapt_recipe(named)
+    prefix = prefix_of(adapted.student.backbone)
+    return _with_student(adapted, _widest(f"{prefix}conv4", profile, scheme, images)) if prefix else adapted
+
+
+def _with_student(recipe: Recipe, spec: str) -> Recipe:
+    return recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
+
+
+def _widest(family: str, profile: HardwareProfile, scheme: QuantScheme, images: ImageSet) -> str:
+    """Return the widest of a family that fits, with what pooling adds under this scheme."""
     if profile.params.max is None:
         raise ProfileError(
             f"profile {profile.name} gives no parameter cap, so the widest student is not defined; "
             "name one with --student"
         )
-    spec, fits = widest_student("conv4", profile.params.max, images.channels), ""
+    spec, fits = widest_student(family, profile.params.max, images.channels), ""
     require_input(build_backbone(spec, images.channels), images.height, images.width, images.channels)
     while spec != fits:
         fits, cap = spec, _cap(profile, build_backbone(spec, images.channels), scheme, images)
-        spec = widest_student("conv4", cap, images.channels) if cap is not None else spec
+        spec = widest_student(family, cap, images.channels) if cap is not None else spec
     return spec
 
 

@@ -20,14 +20,28 @@ from edgekd.distill.methods import (
 from edgekd.errors import RecipeError
 from edgekd.recipe import Options
 
-DIMS = Dims(student=3, teacher=5, classes=4)
+DIMS = Dims(
+    student=3,
+    teacher=5,
+    classes=4,
+    images=8,
+    student_maps={1: (3, 8, 8), 2: (3, 4, 4), 3: (3, 2, 2), 4: (3, 2, 2)},
+    teacher_maps={1: (5, 8, 8), 2: (5, 4, 4), 3: (5, 2, 2), 4: (5, 1, 1)},
+)
 SAMPLES = Samples(torch.tensor([0, 3]), torch.tensor([1, 5]))
 ONE = Samples(SAMPLES.labels[:1], SAMPLES.rows[:1])
 
 
 def _outputs(dim: int, *, requires_grad: bool = False) -> Outputs:
     embedding, logits = torch.randn(2, dim), torch.randn(2, DIMS.classes)
-    return Outputs(embedding.requires_grad_(requires_grad), logits.requires_grad_(requires_grad))
+    shapes = DIMS.student_maps if dim == DIMS.student else DIMS.teacher_maps
+    maps = {layer: torch.randn(2, *shape).requires_grad_(requires_grad) for layer, shape in shapes.items()}
+    return Outputs(embedding.requires_grad_(requires_grad), logits.requires_grad_(requires_grad), maps)
+
+
+def _first(outputs: Outputs) -> Outputs:
+    maps = {layer: value[:1] for layer, value in outputs.maps.items()}
+    return Outputs(outputs.embedding[:1], outputs.logits[:1], maps)
 
 
 @pytest.mark.parametrize(
@@ -135,10 +149,10 @@ def test_each_term_has_its_own_file_and_a_source(name: str) -> None:
 def test_each_term_is_a_finite_scalar_for_a_batch_of_one(name: str) -> None:
     method: Method = METHODS[name](DIMS)
     student, teacher = _outputs(3, requires_grad=True), _outputs(5)
-    one = Outputs(student.embedding[:1], student.logits[:1])
-    loss = method(one, Outputs(teacher.embedding[:1], teacher.logits[:1]), ONE)
+    loss = method(_first(student), _first(teacher), ONE)
     loss.backward()
-    gradients = [tensor.grad for tensor in (student.embedding, student.logits) if tensor.grad is not None]
+    inputs = (student.embedding, student.logits, *student.maps.values())
+    gradients = [tensor.grad for tensor in inputs if tensor.grad is not None]
     assert loss.shape == ()
     assert torch.isfinite(loss)
     assert gradients
@@ -160,6 +174,13 @@ def test_a_sum_teaches_the_head_where_one_term_does() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_each_term_survives_extreme_logits(name: str) -> None:
     method = METHODS[name](DIMS)
-    student = Outputs(torch.full((2, 3), 1e4), torch.tensor([[1e4, -1e4, 0.0, 0.0], [0.0, 1e4, 0.0, -1e4]]))
-    teacher = Outputs(torch.full((2, 5), -1e4), -student.logits)
+    logits = torch.tensor([[1e4, -1e4, 0.0, 0.0], [0.0, 1e4, 0.0, -1e4]])
+    maps = [
+        {layer: torch.full((2, *shape), 1e4) for layer, shape in m.items()}
+        for m in (DIMS.student_maps, DIMS.teacher_maps)
+    ]
+    student, teacher = (
+        Outputs(torch.full((2, 3), 1e4), logits, maps[0]),
+        Outputs(torch.full((2, 5), -1e4), -logits, maps[1]),
+    )
     assert torch.isfinite(method(student, teacher, SAMPLES))

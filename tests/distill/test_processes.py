@@ -8,8 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save_file as save_tensors
+
+from edgekd.distill.methods import Dims, Outputs, Samples
+from edgekd.distill.methods.crd import Contrastive
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +57,33 @@ if session.is_main:
     save_file(gradients, sys.argv[2], {"world": str(session.world)})
 """
 
+CONTRAST = """
+import sys
+import torch
+from safetensors.torch import load_file, save_file
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+from edgekd.distill.methods import Dims, Outputs, Samples
+from edgekd.distill.methods.crd import Contrastive
+
+torch.set_num_threads(1)
+distributed.init_process_group("gloo")
+rank, data = distributed.get_rank(), load_file(sys.argv[1])
+method = Contrastive(Dims(3, 4, 5, images=8), size=6, nce_k=4, temperature=0.5).double()
+method.load_state_dict({name[6:]: value for name, value in data.items() if name.startswith("state/")})
+model = DistributedDataParallel(method)
+for step in range(2):
+    torch.manual_seed(step)
+    torch.rand(1 + rank)  # what else a process draws does not matter
+    s, t, rows = (data[f"{kind}{step}"][2 * rank : 2 * rank + 2] for kind in ("student", "teacher", "rows"))
+    method.zero_grad()
+    model(Outputs(s, s), Outputs(t, t), Samples(rows, rows)).backward()
+if rank == 0:
+    gradients = {f"gradient/{name}": value.grad for name, value in method.named_parameters()}
+    save_file({**gradients, **dict(method.named_buffers())}, sys.argv[2])
+distributed.destroy_process_group()
+"""
+
 
 def launch(processes: int, *arguments: str, folder: Path) -> None:
     """Run a Python program in several processes; `accelerate launch` starts no second one on a CPU without MPI."""
@@ -79,6 +112,30 @@ def test_gradients_are_those_of_one_process(tmp_path: Path, image_folder: Path) 
     for name, gradient in one.items():
         scale = max(abs(gradient).max(), 1e-6)
         assert abs(gradient - two[name]).max() / scale < 1e-4, name
+
+
+def test_contrastive_memories_and_gradients_are_those_of_one_process(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(11)
+    method = Contrastive(Dims(3, 4, 5, images=8), size=6, nce_k=4, temperature=0.5).double()
+    data = {f"state/{name}": value.clone() for name, value in method.state_dict().items()}
+    for step, rows in enumerate(([3, 6, 0, 5], [5, 1, 7, 3])):
+        student, teacher = torch.randn(4, 3).double(), torch.randn(4, 4).double()
+        data |= {f"student{step}": student, f"teacher{step}": teacher, f"rows{step}": torch.tensor(rows)}
+        torch.manual_seed(step)
+        method.zero_grad()
+        samples = Samples(torch.tensor(rows), torch.tensor(rows))
+        method(Outputs(student, student), Outputs(teacher, teacher), samples).backward()
+    (tmp_path / "steps.py").write_text(CONTRAST)
+    save_tensors(data, tmp_path / "in.safetensors")
+    launch(2, "steps.py", "in.safetensors", "out.safetensors", folder=tmp_path)
+    found = load_tensors(tmp_path / "out.safetensors")
+    expected = {f"gradient/{name}": value.grad for name, value in method.named_parameters()}
+    expected |= dict(method.named_buffers())
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=name)
 
 
 def test_the_chain_runs_on_two_processes(tmp_path: Path, tiny_recipe: Path) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgekd.distill.backbones.base import Backbone, build_backbone
+from edgekd.distill.backbones.projected import prefix_of
 from edgekd.errors import ModelError
 
 BIAS_BYTES = 4  # a bias is int32 in every integer scheme here
@@ -69,12 +70,12 @@ def require_fit(backbone: Backbone, cap: int | None, profile_name: str, added: i
     if added:
         has += f", and pooling by sums, which power-of-two scales need at this image size, adds {added:,}"
     excess = f"{has}; {profile_name} holds {cap:,}: {size + added - cap:,} too many"
-    raise ModelError(f"{excess}; {_what_fits(cap - added, backbone.in_channels)}")
+    raise ModelError(f"{excess}; {_what_fits(f'{prefix_of(backbone.spec)}conv4', cap - added, backbone.in_channels)}")
 
 
-def _what_fits(cap: int, in_channels: int) -> str:
+def _what_fits(family: str, cap: int, in_channels: int) -> str:
     try:
-        widest = widest_student("conv4", cap, in_channels)
+        widest = widest_student(family, cap, in_channels)
     except ModelError as error:
         return str(error)
     return f"{widest} ({_size(widest, in_channels):,}) fits"

@@ -92,7 +92,9 @@ def adapt_recipe(recipe: Recipe) -> Recipe:
         RecipeError: the method is malformed, or the recipe contradicts it.
     """
     for term in parse_expression(recipe.distill.method):
-        recipe = METHODS[term.name].adapt(recipe, recipe.distill.options.get(term.name, {}))
+        recipe = METHODS[term.name].adapt(
+            recipe, _checked_options(term.name, recipe.distill.options.get(term.name, {}))
+        )
     return recipe
 
 
@@ -136,13 +138,15 @@ def _parse_term(text: str, expression: str) -> Term:
 
 
 def _build(name: str, dims: Dims, options: Options) -> Method:
-    method = METHODS[name]
-    types = option_types(method)
+    return METHODS[name](dims, **_checked_options(name, options))
+
+
+def _checked_options(name: str, options: Options) -> dict[str, Any]:
+    types = option_types(METHODS[name])
     for option in options:
         if option not in types:
             raise RecipeError(unknown(f"option of {name}", option, types))
-    given = {option: _checked(value, types[option], f"{name}: {option}") for option, value in options.items()}
-    return method(dims, **given)
+    return {option: _checked(value, types[option], f"{name}: {option}") for option, value in options.items()}
 
 
 def option_types(method: type[Method]) -> dict[str, object]:

@@ -109,8 +109,8 @@ def test_what_a_backbone_lacks_is_refused() -> None:
 
 def test_every_backbone_file_is_registered() -> None:
     assert set(BACKBONES) == {
-        "cnn3", "cnn5", "conv4", "convnet9", "inceptionv3", "mlp", "mobilenetv2", "projected", "resnet12", "resnet12-wide",
-        "resnet18", "resnet50", "timm"
+        "cnn3", "cnn5", "conv4", "convnet9", "inceptionv3", "mlp", "mobilenetv2", "projected", "resnet12",
+        "resnet12-wide", "resnet18", "resnet50", "timm"
     }  # fmt: skip
 
 

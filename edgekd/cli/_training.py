@@ -13,7 +13,9 @@ from edgekd.manifest import StageResult
 TITLES = {
     "teach": "teacher",
     "scratch": "student from scratch",
+    "connect": "teacher's connector",
     "distill": "distilled",
+    "head": "distilled + head",
     "meta": "distilled + meta",
     "student": "float student",
     "quantize": "INT8 (torch)",

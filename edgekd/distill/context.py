@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from edgekd.data import Splits
+from edgekd.data import ImageSet, Splits
 from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.backbones.size import deployed_bytes, deployed_parameters
 from edgekd.distill.batches import TrainingImages, shuffled_rows
 from edgekd.distill.checkpoint import Snapshot, load_network, save_snapshot
 from edgekd.distill.embed import measure, validation_score
 from edgekd.distill.engine import Batch, Stage, clear_checkpoint
+from edgekd.distill.methods import Outputs
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.session import Session
 from edgekd.distill.tasks import Classifier
@@ -26,12 +27,13 @@ from edgekd.run import Run
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage is given."""
+    """What every stage is given; `unlabelled` are the images to distill on, None for those of the training split."""
 
     run: Run
     session: Session
     splits: Splits
     scheme: QuantScheme
+    unlabelled: ImageSet | None = None
 
     @property
     def bf16(self) -> bool:
@@ -55,10 +57,26 @@ def load_classifier(context: Context, stage: str, spec: str) -> Classifier:
     return classifier
 
 
-def supervised(context: Context, stage: str, schedule: Schedule) -> tuple[TrainingImages, Callable[[int], Tensor], int]:
-    """Return the training images, step -> rows, and steps per epoch."""
-    n = len(context.splits.train)
-    images = TrainingImages.load(context.splits.train, context.run.recipe.augment, context.session)
+def still(context: Context, stage: str, spec: str) -> Classifier:
+    """Load the network of a finished stage onto the device, in evaluation mode."""
+    network = load_classifier(context, stage, spec).eval()
+    return network.to(context.session.device).to(memory_format=torch.channels_last)
+
+
+def look(context: Context, network: Classifier, pixels: Tensor, layers: Sequence[int] = ()) -> Outputs:
+    """Return what a still network gives out."""
+    with torch.no_grad(), context.session.accelerator.autocast():
+        outputs: Outputs = network(pixels, layers)
+    return outputs
+
+
+def supervised(
+    context: Context, stage: str, schedule: Schedule, images_of: ImageSet | None = None
+) -> tuple[TrainingImages, Callable[[int], Tensor], int]:
+    """Return the training images, or those of `images_of`, step -> rows, and steps per epoch."""
+    chosen = images_of or context.splits.train
+    n = len(chosen)
+    images = TrainingImages.load(chosen, context.run.recipe.augment, context.session)
     return images, shuffled_rows(n, schedule.batch_size, context.run.recipe.seed, stage), n // schedule.batch_size
 
 
@@ -74,6 +92,7 @@ def validated_stage(
     backbone: nn.Module,
     bf16: bool | None = None,
     starts_trained: bool = False,
+    partial: bool = False,
 ) -> Stage:
     """Return a stage that validates `backbone` on episodes of the validation classes."""
     validation = context.run.recipe.validation
@@ -83,7 +102,9 @@ def validated_stage(
         return validation_score(backbone, context.splits.val, validation, bf16=use_bf16)
 
     every = validation.every_epochs
-    return Stage(name, task, batch, schedule, steps_per_epoch, images_per_step, validate, every, starts_trained)
+    return Stage(
+        name, task, batch, schedule, steps_per_epoch, images_per_step, validate, every, starts_trained, partial
+    )
 
 
 def finish_stage(
@@ -96,8 +117,9 @@ def finish_stage(
     began: float,
     values: Mapping[str, object] | None = None,
     size: tuple[int, int] | None = None,
+    embeds: bool = True,
 ) -> None:
-    """Write the stage's file, measure it on novel classes, record both; other processes wait."""
+    """Write the stage's file, measure it on novel classes where it `embeds`, record both; other processes wait."""
     run, session = context.run, context.session
     if session.is_main:
         backbone = network.backbone if isinstance(network, Classifier) else network
@@ -109,7 +131,7 @@ def finish_stage(
             backbone=spec,
             parameters=parameters,
             weight_bytes=weight_bytes,
-            accuracy=measure(backbone, context.splits.test, run.recipe.test, run.recipe.data.spec),
+            accuracy=measure(backbone, context.splits.test, run.recipe.test, run.recipe.data.spec) if embeds else (),
         )
         run.finish_stage(stage, file, time.monotonic() - began, result)
         clear_checkpoint(run, stage)
@@ -121,4 +143,5 @@ def finish_stage(
 
 def _summary(result: StageResult) -> str:
     accuracy = ", ".join(f"{row.shot}-shot {100 * row.mean:.1f} +- {100 * row.ci95:.1f} %" for row in result.accuracy)
-    return f"{result.stage}: {result.backbone}, {result.parameters:,} parameters; {accuracy}"
+    measured = f"; {accuracy}" if accuracy else ""
+    return f"{result.stage}: {result.backbone}, {result.parameters:,} parameters{measured}"

@@ -70,16 +70,16 @@ def _cap(profile: HardwareProfile, student: Backbone, scheme: QuantScheme, image
     return profile.params.max - added_parameters(student, scheme, images.height, images.width)
 
 
-def require_trainable(recipe: Recipe, splits: Splits) -> None:
-    """Refuse now what a later stage could not do.
+def require_trainable(recipe: Recipe, splits: Splits, unlabelled: ImageSet | None = None) -> None:
+    """Refuse now what a later stage could not do; `unlabelled` are the images to distill on where they are others.
 
     Raises:
         RecipeError: a term of the distillation method cannot be built between these networks.
         DataError: a split has too few classes or images for a stage, its validation or the test protocol.
     """
-    _require_method(recipe, splits.train)
+    _require_method(recipe, splits.train, unlabelled)
     find_head(recipe.test.head)
-    _require_batches(recipe, len(splits.train))
+    _require_batches(recipe, splits.train, unlabelled)
     if recipe.meta.enabled:
         episode_rows(torch.tensor(splits.train.labels), recipe.meta, recipe.seed, "meta")
     validation, test = recipe.validation, recipe.test
@@ -89,23 +89,27 @@ def require_trainable(recipe: Recipe, splits: Splits) -> None:
     _require_episodes(splits.test, test.way, test.shots, test.query, "test")
 
 
-def dims_of(student: Backbone, teacher: Backbone, images: ImageSet) -> Dims:
-    """Return the sizes that the terms of a loss between these networks may ask for."""
+def dims_of(student: Backbone, teacher: Backbone, images: ImageSet, unlabelled: ImageSet | None = None) -> Dims:
+    """Return the sizes that the terms of a loss between these networks may ask for.
+
+    `images` has the classes; `unlabelled` are the images to distill on where they are others.
+    """
     return Dims(
         student.embedding_dim,
         teacher.embedding_dim,
         images.n_classes,
-        len(images),
+        len(unlabelled or images),
         map_shapes(student, images.height, images.width),
         map_shapes(teacher, images.height, images.width),
     )
 
 
-def _require_method(recipe: Recipe, images: ImageSet) -> None:
+def _require_method(recipe: Recipe, images: ImageSet, unlabelled: ImageSet | None) -> None:
     with torch.random.fork_rng():
         student = build_backbone(recipe.student.backbone, images.channels)
         teacher = build_backbone(recipe.teacher.backbone, images.channels)
-        build_method(recipe.distill.method, dims_of(student, teacher, images), recipe.distill.options)
+        dims = dims_of(student, teacher, images, unlabelled)
+        build_method(recipe.distill.method, dims, recipe.distill.options)
     needs_of(recipe.distill.method)
 
 
@@ -132,9 +136,12 @@ def require_teacher_weights(recipe: Recipe, splits: Splits) -> None:
         load_network(path, Classifier(backbone, images.n_classes))
 
 
-def _require_batches(recipe: Recipe, n: int) -> None:
-    for stage in ("teacher", "distill", "quantize"):
+def _require_batches(recipe: Recipe, train: ImageSet, unlabelled: ImageSet | None) -> None:
+    needs = needs_of(recipe.distill.method)
+    extra = (("connect", needs.prepared), ("head", recipe.head.enabled and not needs.labels))
+    for stage in ("teacher", "distill", "quantize", *(name for name, runs in extra if runs)):
         batch_size = getattr(recipe, stage).batch_size
+        n = len(unlabelled or train) if stage == "distill" else len(train)
         if n < batch_size:
             raise DataError(
                 f"{n} training images are fewer than one batch of {batch_size}; "

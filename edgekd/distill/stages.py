@@ -19,17 +19,17 @@ from edgekd.distill.augment import normalize
 from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.batches import TrainingImages, episode_rows
 from edgekd.distill.checkpoint import load_network, load_snapshot, load_weights
-from edgekd.distill.context import Context, finish_stage, load_classifier, supervised, validated_stage
+from edgekd.distill.context import Context, finish_stage, load_classifier, look, still, supervised, validated_stage
 from edgekd.distill.engine import Batch, Stage, fit
-from edgekd.distill.methods import Needs, Outputs, Samples, build_method, needs_of
-from edgekd.distill.resolve import dims_of
-from edgekd.distill.seeding import derive_seed
+from edgekd.distill.methods import Needs, Samples, needs_of
+from edgekd.distill.phases import build_terms, connect, distilled_stage, head
 from edgekd.distill.tasks import Classifier, DistillTask, EpisodeTask, LabelTask, QuantizeTask
 from edgekd.manifest import QuantScheme
 from edgekd.recipe import Schedule
 from edgekd.run import Run
 
 TEACHER_FILE, STUDENT_FILE, INT8_FILE = "teacher.safetensors", "student.safetensors", "student-int8.safetensors"
+UNKNOWN = -1  # the label of images that have none; no loss takes it for a class
 
 
 def teach(context: Context) -> None:
@@ -58,23 +58,28 @@ def distill(context: Context) -> None:
     recipe, session = context.run.recipe, context.session
     needs = needs_of(recipe.distill.method)
     student, teacher = context.classifier(recipe.student.backbone, "student"), _teacher(context, needs)
-    torch.manual_seed(derive_seed(recipe.seed, "distill", "method"))
-    dims = dims_of(student.backbone, (teacher or student).backbone, context.splits.train)
-    methods = build_method(recipe.distill.method, dims, recipe.distill.options)
+    methods = build_terms(context, student.backbone, (teacher or student).backbone)
+    if needs.prepared:
+        prepared = methods.preparation()
+        load_network(context.run.stage_file("connect"), prepared)
+        prepared.requires_grad_(False)
     methods.begin(student, teacher or student)
     task = DistillTask(student, methods, peer=teacher if needs.online else None)
-    images, rows, steps = supervised(context, "distill", recipe.distill)
+    images, rows, steps = supervised(context, "distill", recipe.distill, context.unlabelled)
     total = max(1, math.ceil(recipe.distill.epochs * steps))
 
     def batch(step: int) -> Batch:
         chosen = rows(step)
         pixels, labels = images.take(chosen, "distill", step)
+        labels = labels if context.unlabelled is None else torch.full_like(labels, UNKNOWN)
         samples = Samples(labels, chosen[session.local_slice(len(chosen))].to(labels.device), step / total)
         if teacher is None or needs.online:
             return {"images": pixels, "samples": samples}
-        with torch.no_grad(), session.accelerator.autocast():
-            taught: Outputs = teacher(pixels, methods.teacher_layers)
-        return {"images": pixels, "samples": samples, "teacher": taught}
+        return {
+            "images": pixels,
+            "samples": samples,
+            "teacher": look(context, teacher, pixels, methods.teacher_layers),
+        }
 
     stage = validated_stage(
         context,
@@ -85,26 +90,26 @@ def distill(context: Context) -> None:
         steps_per_epoch=steps,
         images_per_step=recipe.distill.batch_size,
         backbone=student.backbone,
+        partial=not needs.labels,
     )
     _fit_and_finish(context, stage, student, file="distilled.safetensors", spec=recipe.student.backbone)
 
 
 def _teacher(context: Context, needs: Needs) -> Classifier | None:
     """Return the teacher: trained and still, or new where it learns with the student; None where no term wants one."""
-    recipe, session = context.run.recipe, context.session
+    recipe = context.run.recipe
     if not needs.teacher:
         return None
     if needs.online:
         return context.classifier(recipe.teacher.backbone, "peer")
-    teacher = load_classifier(context, "teach", recipe.teacher.backbone).eval()
-    return teacher.to(session.device).to(memory_format=torch.channels_last)
+    return still(context, "teach", recipe.teacher.backbone)
 
 
 def meta(context: Context) -> None:
     """Fine-tune the distilled student on training episodes."""
     recipe, session = context.run.recipe, context.session
     settings = recipe.meta
-    student = load_classifier(context, "distill", recipe.student.backbone)
+    student = load_classifier(context, distilled_stage(recipe), recipe.student.backbone)
     task = EpisodeTask(student.backbone, settings.way, settings.shot, settings.query, settings.temperature)
     images = TrainingImages.load(context.splits.train, recipe.augment, session)
     rows = episode_rows(images.labels, settings, recipe.seed, "meta")
@@ -131,7 +136,7 @@ def meta(context: Context) -> None:
 def keep_distilled(context: Context) -> None:
     """Without fine-tuning on episodes, the distilled student is the float student."""
     recipe = context.run.recipe
-    student = load_classifier(context, "distill", recipe.student.backbone).to(context.session.device)
+    student = load_classifier(context, distilled_stage(recipe), recipe.student.backbone).to(context.session.device)
     finish_stage(context, "student", student, file=STUDENT_FILE, spec=recipe.student.backbone, began=time.monotonic())
 
 
@@ -199,14 +204,23 @@ def calibration_images(splits: Splits, count: int, seed: int) -> Tensor:
 STAGES: dict[str, Callable[[Context], None]] = {
     "teach": teach,
     "scratch": scratch,
+    "connect": connect,
     "distill": distill,
+    "head": head,
     "meta": meta,
     "student": keep_distilled,
     "quantize": quantize_student,
 }
 
 # Which stages read the file that a stage writes.
-FEEDS = {"teach": ("distill",), "distill": ("meta", "student"), "meta": ("quantize",), "student": ("quantize",)}
+FEEDS = {
+    "teach": ("connect", "distill"),
+    "connect": ("distill",),
+    "distill": ("head", "meta", "student"),
+    "head": ("meta", "student"),
+    "meta": ("quantize",),
+    "student": ("quantize",),
+}
 
 
 def fed_by(stage: str) -> set[str]:

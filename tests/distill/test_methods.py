@@ -20,14 +20,17 @@ from edgekd.distill.methods import (
 from edgekd.errors import RecipeError
 from edgekd.recipe import Options
 
-DIMS = Dims(student=3, teacher=5, classes=4)
+STUDENT_MAPS, TEACHER_MAPS = {1: (2, 4, 4), 2: (3, 2, 2)}, {1: (4, 4, 4), 2: (5, 2, 2)}
+DIMS = Dims(student=3, teacher=5, classes=4, student_maps=STUDENT_MAPS, teacher_maps=TEACHER_MAPS)
 SAMPLES = Samples(torch.tensor([0, 3]), torch.tensor([1, 5]))
 ONE = Samples(SAMPLES.labels[:1], SAMPLES.rows[:1])
 
 
-def _outputs(dim: int, *, requires_grad: bool = False) -> Outputs:
-    embedding, logits = torch.randn(2, dim), torch.randn(2, DIMS.classes)
-    return Outputs(embedding.requires_grad_(requires_grad), logits.requires_grad_(requires_grad))
+def _outputs(dim: int, *, requires_grad: bool = False, batch: int = 2) -> Outputs:
+    shapes = STUDENT_MAPS if dim == DIMS.student else TEACHER_MAPS
+    embedding, logits = torch.randn(batch, dim), torch.randn(batch, DIMS.classes)
+    maps = {layer: torch.randn(batch, *shape).requires_grad_(requires_grad) for layer, shape in shapes.items()}
+    return Outputs(embedding.requires_grad_(requires_grad), logits.requires_grad_(requires_grad), maps)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,16 @@ def test_the_default_is_a_sum_of_known_terms() -> None:
     assert needs_of(DEFAULT_METHOD).teacher
 
 
+def test_only_terms_with_a_part_to_prepare_prepare_it() -> None:
+    assert not needs_of("kd + feature_mse").prepared
+    assert not build_method("kd + feature_mse", DIMS).preparation()
+    assert needs_of("kd + feature_bce").prepared
+    methods = build_method("kd + feature_bce", DIMS)
+    assert list(methods.preparation()) == ["feature_bce"]
+    prepared = {name.rpartition(".")[0] for name, _ in methods.preparation().named_parameters()}
+    assert prepared == {"feature_bce.attributes", "feature_bce.head"}
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_each_term_has_its_own_file_and_a_source(name: str) -> None:
     method = METHODS[name]
@@ -134,11 +147,11 @@ def test_each_term_has_its_own_file_and_a_source(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_each_term_is_a_finite_scalar_for_a_batch_of_one(name: str) -> None:
     method: Method = METHODS[name](DIMS)
-    student, teacher = _outputs(3, requires_grad=True), _outputs(5)
-    one = Outputs(student.embedding[:1], student.logits[:1])
-    loss = method(one, Outputs(teacher.embedding[:1], teacher.logits[:1]), ONE)
+    student, teacher = _outputs(3, requires_grad=True, batch=1), _outputs(5, batch=1)
+    loss = method(student, teacher, ONE)
     loss.backward()
-    gradients = [tensor.grad for tensor in (student.embedding, student.logits) if tensor.grad is not None]
+    seen = (student.embedding, student.logits, *student.maps.values())
+    gradients = [tensor.grad for tensor in seen if tensor.grad is not None]
     assert loss.shape == ()
     assert torch.isfinite(loss)
     assert gradients
@@ -148,6 +161,7 @@ def test_each_term_is_a_finite_scalar_for_a_batch_of_one(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_each_term_survives_extreme_logits(name: str) -> None:
     method = METHODS[name](DIMS)
-    student = Outputs(torch.full((2, 3), 1e4), torch.tensor([[1e4, -1e4, 0.0, 0.0], [0.0, 1e4, 0.0, -1e4]]))
-    teacher = Outputs(torch.full((2, 5), -1e4), -student.logits)
+    logits = torch.tensor([[1e4, -1e4, 0.0, 0.0], [0.0, 1e4, 0.0, -1e4]])
+    student = Outputs(torch.full((2, 3), 1e4), logits, _outputs(3).maps)
+    teacher = Outputs(torch.full((2, 5), -1e4), -logits, _outputs(5).maps)
     assert torch.isfinite(method(student, teacher, SAMPLES))

@@ -180,7 +180,8 @@ def test_what_rests_on_a_changed_file_is_made_again(tmp_path: Path, finished: Ru
 
 
 def test_stages_feed_later_ones() -> None:
-    assert fed_by("teach") == {"distill", "meta", "student", "quantize"}
+    assert fed_by("teach") == {"connect", "distill", "head", "meta", "student", "quantize"}
+    assert fed_by("head") == {"meta", "student", "quantize"}
     assert fed_by("scratch") == fed_by("quantize") == set()
     assert set(FEEDS) <= set(STAGES)
 

@@ -46,6 +46,11 @@ class WeightedMethods(nn.Module):
         total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return total, {name: value.detach() for name, value in values.items()}
 
+    def preparation(self) -> nn.ModuleDict:
+        """Return the parts that are trained before distilling, by the names of their terms."""
+        tasks = {name: method.prepare_task() for name, method in self.methods.items() if isinstance(method, Method)}
+        return nn.ModuleDict({name: task for name, task in tasks.items() if task is not None})
+
     def begin(self, student: Classifier, teacher: Classifier) -> None:
         """Let each term look at both networks before the first step."""
         for method in self.methods.values():
@@ -55,11 +60,12 @@ class WeightedMethods(nn.Module):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a sum of terms asks of the run: a teacher, labels, a teacher that learns at the same time."""
+    """What a sum of terms asks of the run: a teacher, labels, a teacher that learns at the same time, a preparation."""
 
     teacher: bool
     labels: bool
     online: bool
+    prepared: bool = False
 
 
 def needs_of(expression: str) -> Needs:
@@ -77,7 +83,8 @@ def needs_of(expression: str) -> Needs:
             f"method '{expression}': {online[0]} trains its teacher at the same time, {trained} needs a trained one; "
             "choose one of them"
         )
-    return Needs(bool(taught), any(method.uses_labels for method in methods), bool(online))
+    prepared = any(method.prepare_task is not Method.prepare_task for method in methods)
+    return Needs(bool(taught), any(method.uses_labels for method in methods), bool(online), prepared)
 
 
 def adapt_recipe(recipe: Recipe) -> Recipe:

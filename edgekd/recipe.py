@@ -141,14 +141,33 @@ class Baseline(_Frozen):
     enabled: bool = True
 
 
+class Connect(Schedule):
+    """What a term of the method trains on the teacher's outputs before distilling; only where one does."""
+
+    epochs: float = Field(default=3, ge=0, le=100_000)
+
+
 class Distill(Schedule):
-    """`method` is a weighted sum of terms (`edgekd.distill.methods`); `options` are theirs, by name."""
+    """`method` is a weighted sum of terms (`edgekd.distill.methods`); `options` are theirs, by name.
+
+    `images` names other images to distill on (`folder:PATH` of any images, or a set as in `data.spec`, of which the
+    training images are taken); their labels are not looked at, so no term may need labels. None: the training images.
+    """
 
     epochs: float = Field(default=6, ge=0, le=100_000)
     lr: float = Field(default=0.02, gt=0)
     warmup_epochs: float = Field(default=2.5, ge=0)
     method: str = DEFAULT_METHOD
     options: dict[str, Options] = Field(default_factory=dict)
+    images: str | None = None
+
+
+class Head(Schedule):
+    """A new linear head on the distilled student, the rest of it held still: after a method without labels."""
+
+    enabled: bool = True
+    epochs: float = Field(default=3, ge=0, le=100_000)
+    lr: float = Field(default=0.01, gt=0)
 
 
 class Assistant(Schedule):
@@ -229,7 +248,9 @@ class Recipe(_Frozen):
     student: Student = Student()
     assistant: Assistant = Assistant()
     baseline: Baseline = Baseline()
+    connect: Connect = Connect()
     distill: Distill = Distill()
+    head: Head = Head()
     meta: Meta = Meta()
     quantize: Quantize = Quantize()
     validation: Validation = Validation()

@@ -38,7 +38,10 @@ class StageRecord(BaseModel):
 
 
 class RunManifest(BaseModel):
-    """What a run folder is about; rewritten whole at the end of each stage."""
+    """What a run folder is about; rewritten whole at the end of each stage.
+
+    `unlabelled` is the fingerprint of the images of `distill.images`, empty where the recipe names none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,6 +51,7 @@ class RunManifest(BaseModel):
     seed: int
     versions: dict[str, str]
     data: DataRef
+    unlabelled: str = ""
     base_mean: tuple[float, ...] = ()
     stages: dict[str, StageRecord] = {}
     complete: bool = False
@@ -72,13 +76,21 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     @classmethod
-    def create(cls, folder: Path, recipe: Recipe, data: DataRef, versions: Mapping[str, str]) -> Run:
+    def create(
+        cls, folder: Path, recipe: Recipe, data: DataRef, versions: Mapping[str, str], unlabelled: str = ""
+    ) -> Run:
         """Start a run in a new folder.
 
         Raises:
             StorageError: the folder cannot be written.
         """
-        manifest = RunManifest(recipe_sha256=recipe.sha256, seed=recipe.seed, versions=dict(versions), data=data)
+        manifest = RunManifest(
+            recipe_sha256=recipe.sha256,
+            seed=recipe.seed,
+            versions=dict(versions),
+            data=data,
+            unlabelled=unlabelled,
+        )
         run = cls(folder, recipe, manifest)
         write_text(folder / "recipe.toml", to_toml(recipe))
         run._save()
@@ -125,6 +137,18 @@ class Run:
         if fingerprint != self.manifest.data.fingerprint:
             raise RunError(
                 f"{self.folder} was made with other images of {self.manifest.data.spec}; choose another --run folder"
+            )
+
+    def require_unlabelled(self, fingerprint: str) -> None:
+        """Refuse to go on distilling on other images.
+
+        Raises:
+            RunError: those of `distill.images` are not the ones that the run began with.
+        """
+        if fingerprint != self.manifest.unlabelled:
+            raise RunError(
+                f"{self.folder} was made with other images of {self.recipe.distill.images} (distill.images); "
+                "choose another --run folder"
             )
 
     def finish_stage(self, stage: str, file: str, seconds: float, result: StageResult) -> None:

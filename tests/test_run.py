@@ -89,6 +89,14 @@ def test_other_recipes_and_images_are_refused(run: Run) -> None:
         run.require_data("0" * 64)
 
 
+def test_other_images_to_distill_on_are_refused(tmp_path: Path) -> None:
+    recipe = load_recipe(None, ["distill.images=folder:/faces"])
+    run = Run.create(tmp_path / "run", recipe, DATA, {}, "a" * 64)
+    Run.open(run.folder).require_unlabelled("a" * 64)
+    with pytest.raises(RunError, match=r"other images of folder:/faces \(distill.images\)"):
+        run.require_unlabelled("b" * 64)
+
+
 def test_one_process_at_a_time(run: Run) -> None:
     command = [sys.executable, "-c", HOLD_LOCK, str(run.folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:

@@ -10,7 +10,7 @@ from edgekd.cli._training import TITLES
 from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.verify.report import DEPLOYED
 
-SHOWN = ("teach", "assist", "scratch", "distill", "meta", DEPLOYED)
+SHOWN = ("teach", "assist", "scratch", "connect", "distill", "head", "meta", DEPLOYED)
 
 Measurement = tuple[str, str, str, int, int, int]  # dataset, split, head, way, shot, query: what makes rows comparable
 

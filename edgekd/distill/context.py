@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from edgekd.data import Splits
+from edgekd.data import ImageSet, Splits
 from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.backbones.size import deployed_bytes, deployed_parameters
 from edgekd.distill.batches import TrainingImages, shuffled_rows
@@ -17,23 +17,25 @@ from edgekd.distill.checkpoint import Snapshot, load_network, save_snapshot
 from edgekd.distill.embed import classify, embed, head_accuracy, mean_embedding, measure_embeddings, validation_score
 from edgekd.distill.engine import Batch, Stage, clear_checkpoint
 from edgekd.distill.learners import Measure
+from edgekd.distill.methods import Outputs
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.session import Session
 from edgekd.distill.tasks import Classifier
 from edgekd.heads import find_head
-from edgekd.manifest import QuantScheme, StageResult
+from edgekd.manifest import AccuracyRow, Classification, QuantScheme, StageResult
 from edgekd.recipe import Schedule, section_of
 from edgekd.run import Run
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage is given."""
+    """What every stage is given; `unlabelled` are the images to distill on, None for those of the training split."""
 
     run: Run
     session: Session
     splits: Splits
     scheme: QuantScheme
+    unlabelled: ImageSet | None = None
 
     @property
     def bf16(self) -> bool:
@@ -68,10 +70,26 @@ def load_classifier(context: Context, stage: str, spec: str) -> Classifier:
     return classifier
 
 
-def supervised(context: Context, stage: str, schedule: Schedule) -> tuple[TrainingImages, Callable[[int], Tensor], int]:
-    """Return the training images, step -> rows, and steps per epoch."""
-    n = len(context.splits.train)
-    images = TrainingImages.load(context.splits.train, context.run.recipe.augment, context.session)
+def still(context: Context, stage: str, spec: str) -> Classifier:
+    """Load the network of a finished stage onto the device, in evaluation mode."""
+    network = load_classifier(context, stage, spec).eval()
+    return network.to(context.session.device).to(memory_format=torch.channels_last)
+
+
+def look(context: Context, network: Classifier, pixels: Tensor, layers: Sequence[int] = ()) -> Outputs:
+    """Return what a still network gives out."""
+    with torch.no_grad(), context.session.accelerator.autocast():
+        outputs: Outputs = network(pixels, layers)
+    return outputs
+
+
+def supervised(
+    context: Context, stage: str, schedule: Schedule, images_of: ImageSet | None = None
+) -> tuple[TrainingImages, Callable[[int], Tensor], int]:
+    """Return the training images, or those of `images_of`, step -> rows, and steps per epoch."""
+    chosen = images_of or context.splits.train
+    n = len(chosen)
+    images = TrainingImages.load(chosen, context.run.recipe.augment, context.session)
     return images, shuffled_rows(n, schedule.batch_size, context.run.recipe.seed, stage), n // schedule.batch_size
 
 
@@ -89,6 +107,7 @@ def validated_stage(
     bf16: bool | None = None,
     starts_trained: bool = False,
     measures: Mapping[str, Measure] | None = None,
+    partial: bool = False,
 ) -> Stage:
     """Return a stage that validates `backbone` on episodes of the validation classes.
 
@@ -111,7 +130,17 @@ def validated_stage(
 
     every = validation.every_epochs
     return Stage(
-        name, task, batch, schedule, steps_per_epoch, images_per_step, validate, every, starts_trained, measured
+        name,
+        task,
+        batch,
+        schedule,
+        steps_per_epoch,
+        images_per_step,
+        validate,
+        every,
+        starts_trained,
+        measured,
+        partial,
     )
 
 
@@ -126,8 +155,9 @@ def finish_stage(
     values: Mapping[str, object] | None = None,
     size: tuple[int, int] | None = None,
     head: bool = True,
+    embeds: bool = True,
 ) -> None:
-    """Write the stage's file, measure it on the test images, record both; other processes wait.
+    """Write the stage's file, measure it on the test images where it `embeds`, record both; other processes wait.
 
     A classifier whose `head` is trained is measured by it too, where the test images are of the training classes.
     """
@@ -136,20 +166,15 @@ def finish_stage(
         backbone = network.backbone if isinstance(network, Classifier) else network
         tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
         save_snapshot(run.folder / file, Snapshot(tensors, {"backbone": spec, **(values or {})}))
-        test, spec_of_data = context.splits.test, run.recipe.data.spec
-        embeddings = embed(backbone, test.images)
-        judged = network if head and isinstance(network, Classifier) and not context.splits.novel else None
         parameters, weight_bytes = size or (deployed_parameters(backbone), deployed_bytes(backbone, 32))
-        protocol = run.recipe.test
-        needs_base_mean = find_head(protocol.head).needs_base_mean
-        base_mean = mean_embedding(backbone, context.splits.train) if needs_base_mean else None
+        accuracy, classification = _measured(context, network, backbone, head=head) if embeds else ((), None)
         result = StageResult(
             stage=stage,
             backbone=spec,
             parameters=parameters,
             weight_bytes=weight_bytes,
-            accuracy=measure_embeddings(embeddings, test, protocol, spec_of_data, base_mean),
-            classification=classify(judged, embeddings, test, spec_of_data) if judged else None,
+            accuracy=accuracy,
+            classification=classification,
         )
         run.finish_stage(stage, file, time.monotonic() - began, result)
         clear_checkpoint(run, stage)
@@ -159,9 +184,24 @@ def finish_stage(
         run.manifest = Run.open(run.folder).manifest
 
 
+def _measured(
+    context: Context, network: nn.Module, backbone: nn.Module, *, head: bool
+) -> tuple[tuple[AccuracyRow, ...], Classification | None]:
+    """Return the few-shot accuracy, and that of a trained `head` where the test images are of the training classes."""
+    recipe, test = context.run.recipe, context.splits.test
+    embeddings = embed(backbone, test.images)
+    needs_base_mean = find_head(recipe.test.head).needs_base_mean
+    base_mean = mean_embedding(backbone, context.splits.train) if needs_base_mean else None
+    accuracy = measure_embeddings(embeddings, test, recipe.test, recipe.data.spec, base_mean)
+    if not head or context.splits.novel or not isinstance(network, Classifier):
+        return accuracy, None
+    return accuracy, classify(network, embeddings, test, recipe.data.spec)
+
+
 def _summary(result: StageResult) -> str:
     found = [(f"{row.shot}-shot", row.mean, row.ci95) for row in result.accuracy]
     if result.classification:
         found.append(("by its head", result.classification.accuracy, result.classification.ci95))
     accuracy = ", ".join(f"{name} {100 * mean:.1f} +- {100 * ci95:.1f} %" for name, mean, ci95 in found)
-    return f"{result.stage}: {result.backbone}, {result.parameters:,} parameters; {accuracy}"
+    measured = f"; {accuracy}" if accuracy else ""
+    return f"{result.stage}: {result.backbone}, {result.parameters:,} parameters{measured}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from edgekd.distill.checkpoint import Snapshot, load_snapshot, load_weights, save_snapshot
@@ -43,6 +44,7 @@ class Stage:
     `validate` returns the score of the task as it is (higher is better); the weights of the best score are kept.
     `starts_trained`: the task is a result already, so the weights it starts with compete too.
     `measure` returns further figures of the task as it is; they are recorded, nothing more.
+    `partial`: the loss may not reach every parameter; those it does not reach stay as they are, undecayed.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Stage:
     validate_every_epochs: float = 1.0
     starts_trained: bool = False
     measure: Callable[[], Mapping[str, float]] = dict
+    partial: bool = False
 
     @property
     def total_steps(self) -> int:
@@ -223,6 +226,9 @@ def clear_checkpoint(run: Run, stage: str) -> None:
 
 def _train(loop: _Loop) -> None:
     stage, session, progress = loop.stage, loop.session, loop.progress
+    # A parameter without a gradient would otherwise be waited for by all processes, for ever.
+    handler = DistributedDataParallelKwargs(find_unused_parameters=True) if stage.partial else None
+    session.accelerator.ddp_handler = handler
     # The task keeps its plain names; `model` is what runs on all processes at the session's precision.
     model, optimizer = session.accelerator.prepare_model(stage.task), loop.optimizer
     every = max(1, round(stage.validate_every_epochs * stage.steps_per_epoch))

@@ -6,15 +6,17 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from edgekd.data import Splits, load_splits
+from edgekd.data import ImageSet, Splits, load_splits, load_unlabelled
 from edgekd.distill.context import Context
 from edgekd.distill.embed import mean_embedding
-from edgekd.distill.methods import needs_of
+from edgekd.distill.methods import METHODS, needs_of, parse_expression
+from edgekd.distill.phases import has_head
 from edgekd.distill.resolve import require_trainable, resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session
 from edgekd.distill.stages import STAGES, fed_by, load_quantized
 from edgekd.distill.teacher_weights import require_teacher_weights
+from edgekd.errors import DataError, RecipeError
 from edgekd.manifest import DataRef
 from edgekd.profile import load_profile
 from edgekd.recipe import Recipe
@@ -55,12 +57,13 @@ def _opened(
     """Resolve `recipe`, refuse what `stages` (all of the recipe's, where none is named) could not do, open the run."""
     profile = load_profile(recipe.profile)
     splits = load_data(recipe, session, skip_bad=skip_bad)
+    unlabelled = load_images(recipe, splits.train, session, skip_bad=skip_bad)
     recipe = resolve(recipe, profile, splits)
-    require_trainable(recipe, splits, stages or stage_names(recipe))
-    run = open_run(recipe, folder, splits, session)
+    require_trainable(recipe, splits, stages or stage_names(recipe), unlabelled)
+    run = open_run(recipe, folder, splits, session, unlabelled)
     session.reporter.note(f"run folder {run.folder}")
     with run.locked() if session.is_main else nullcontext(), session.deadline.catching_signals():
-        yield Context(run, session, splits, resolve_scheme(profile, recipe.quantize))
+        yield Context(run, session, splits, resolve_scheme(profile, recipe.quantize), unlabelled)
 
 
 def _train(context: Context, stages: Sequence[str]) -> None:
@@ -93,18 +96,60 @@ def load_data(recipe: Recipe, session: Session, *, skip_bad: bool) -> Splits:
         )
 
 
+def load_images(recipe: Recipe, like: ImageSet, session: Session, *, skip_bad: bool) -> ImageSet | None:
+    """Load the images to distill on, in the shape of those `like` which the run trains; None where it names none.
+
+    Raises:
+        RecipeError: a term of the method needs labels.
+        DataError: the images cannot be loaded, or not in that shape.
+    """
+    spec = recipe.distill.images
+    if spec is None:
+        return None
+    _require_no_labels(recipe)
+    with _main_first(session):
+        found = load_unlabelled(
+            spec,
+            size=like.height if like.height == like.width else None,
+            channels=like.channels,
+            skip_bad=skip_bad,
+            seed=recipe.data.seed,
+            notify=session.reporter.note,
+        )
+    if found.images.shape[1:] != like.images.shape[1:]:
+        raise DataError(
+            f"the images of distill.images are {found.height}x{found.width}, those of {like.name} {like.height}x"
+            f"{like.width}; set data.size"
+        )
+    return found
+
+
+def _require_no_labels(recipe: Recipe) -> None:
+    method, images = recipe.distill.method, recipe.distill.images
+    labelled = [term.name for term in parse_expression(method) if METHODS[term.name].uses_labels]
+    if labelled:
+        raise RecipeError(
+            f"distill.images: {images} has no labels for {labelled[0]}; leave {labelled[0]} out of '{method}', or "
+            "leave distill.images out, to distill on the training images"
+        )
+
+
 def stage_names(recipe: Recipe) -> list[str]:
     """Return the stages that `recipe` asks for, in order."""
-    needs = needs_of(recipe.distill.method)
+    needs = needs_of(recipe.distill.method, recipe.distill.options)
     left_out = {"student" if recipe.meta.enabled else "meta"}
     left_out |= set() if recipe.baseline.enabled else {"scratch"}
     left_out |= set() if recipe.quantize.enabled else {"student", "quantize"}  # the distilled file is all there is
     left_out |= set() if recipe.assistant.backbone else {"assist"}
     left_out |= set() if needs.teacher and not needs.online else {"teach"}
+    left_out |= set() if needs.prepared else {"connect"}
+    left_out |= set() if has_head(recipe) else {"head"}
     return [name for name in STAGES if name not in left_out]
 
 
-def open_run(recipe: Recipe, folder: Path | None, splits: Splits, session: Session) -> Run:
+def open_run(
+    recipe: Recipe, folder: Path | None, splits: Splits, session: Session, unlabelled: ImageSet | None = None
+) -> Run:
     """Open the run folder of this recipe, or start it.
 
     Raises:
@@ -112,6 +157,7 @@ def open_run(recipe: Recipe, folder: Path | None, splits: Splits, session: Sessi
         DataError: they are of a teacher of other classes.
     """
     folder = folder or RUNS_FOLDER / default_name(recipe)
+    fingerprint = unlabelled.fingerprint if unlabelled else ""
     with _main_first(session):
         if not (folder / "manifest.json").exists():
             require_teacher_weights(recipe.teacher, splits.train)
@@ -124,10 +170,11 @@ def open_run(recipe: Recipe, folder: Path | None, splits: Splits, session: Sessi
                 novel=splits.novel,
                 seed=recipe.data.seed,
             )
-            return Run.create(folder, recipe, data, library_versions(*LIBRARIES))
+            return Run.create(folder, recipe, data, library_versions(*LIBRARIES), fingerprint)
         run = Run.open(folder)
         run.require_recipe(recipe)
         run.require_data(splits.test.fingerprint)
+        run.require_unlabelled(fingerprint)
         return run
 
 

@@ -97,8 +97,10 @@ def _cap(profile: HardwareProfile, student: Backbone, scheme: QuantScheme, image
     return profile.params.max - added_parameters(student, scheme, images.height, images.width)
 
 
-def require_trainable(recipe: Recipe, splits: Splits, stages: Collection[str]) -> None:
-    """Refuse now what one of `stages` could not do.
+def require_trainable(
+    recipe: Recipe, splits: Splits, stages: Collection[str], unlabelled: ImageSet | None = None
+) -> None:
+    """Refuse now what one of `stages` could not do; `unlabelled` are the images to distill on where they are others.
 
     Raises:
         RecipeError: a term of the distillation method cannot be built between these networks.
@@ -108,22 +110,23 @@ def require_trainable(recipe: Recipe, splits: Splits, stages: Collection[str]) -
     """
     require_teacher(recipe.teacher, splits.train)
     if "distill" in stages:
-        _require_method(recipe, splits.train)
+        _require_method(recipe, splits.train, unlabelled)
     if recipe.validation.measure == "accuracy" and splits.novel:
         raise RecipeError(
             f"validation.measure is accuracy, but no head knows the validation classes of {splits.name}: "
             "they are novel; set it to few_shot, or leave it out"
         )
     if "assist" in stages:
-        _require_method(as_student(recipe), splits.train)
+        _require_method(as_student(recipe), splits.train, None)
     find_head(recipe.test.head)
     labels = torch.tensor(splits.train.labels)
     if "teach" in stages and not recipe.teacher.weights:
         _require_units(labels, recipe.teacher, recipe.seed, "teach")
     if "meta" in stages:
         _require_units(labels, recipe.meta, recipe.seed, "meta")
-    for stage in {"assist", "distill", "quantize"} & set(stages):
-        require_batch(len(labels), getattr(recipe, section_of(stage)).batch_size, section_of(stage))
+    for stage in {"assist", "connect", "distill", "head", "quantize"} & set(stages):
+        n = len(unlabelled or splits.train) if stage == "distill" else len(labels)
+        require_batch(n, getattr(recipe, section_of(stage)).batch_size, section_of(stage))
     validation, test = recipe.validation, recipe.test
     _require_episodes(
         splits.val, min(validation.way, splits.val.n_classes), validation.shots, validation.query, "validation"
@@ -131,24 +134,28 @@ def require_trainable(recipe: Recipe, splits: Splits, stages: Collection[str]) -
     _require_episodes(splits.test, test.way, test.shots, test.query, "test")
 
 
-def dims_of(student: Backbone, teacher: Backbone, images: ImageSet) -> Dims:
-    """Return the sizes that the terms of a loss between these networks may ask for."""
+def dims_of(student: Backbone, teacher: Backbone, images: ImageSet, unlabelled: ImageSet | None = None) -> Dims:
+    """Return the sizes that the terms of a loss between these networks may ask for.
+
+    `images` has the classes; `unlabelled` are the images to distill on where they are others.
+    """
     return Dims(
         student.embedding_dim,
         teacher.embedding_dim,
         images.n_classes,
-        len(images),
+        len(unlabelled or images),
         map_shapes(student, images.height, images.width),
         map_shapes(teacher, images.height, images.width),
     )
 
 
-def _require_method(recipe: Recipe, images: ImageSet) -> None:
+def _require_method(recipe: Recipe, images: ImageSet, unlabelled: ImageSet | None) -> None:
     with torch.random.fork_rng():
         student = build_backbone(recipe.student.backbone, images.channels)
         teacher = build_backbone(followed(recipe)[1], images.channels)
-        build_method(recipe.distill.method, dims_of(student, teacher, images), recipe.distill.options)
-    needs_of(recipe.distill.method)
+        dims = dims_of(student, teacher, images, unlabelled)
+        build_method(recipe.distill.method, dims, recipe.distill.options)
+    needs_of(recipe.distill.method, recipe.distill.options)
 
 
 def _require_units(labels: torch.Tensor, settings: Learning, seed: int, stage: str) -> None:

@@ -18,13 +18,12 @@ from edgekd.distill import quantize
 from edgekd.distill.assistant import as_student
 from edgekd.distill.augment import normalize
 from edgekd.distill.backbones import Backbone, build_backbone
-from edgekd.distill.checkpoint import load_snapshot, load_weights
-from edgekd.distill.context import Context, finish_stage, load_classifier, supervised, validated_stage
+from edgekd.distill.checkpoint import load_network, load_snapshot, load_weights
+from edgekd.distill.context import Context, finish_stage, load_classifier, look, still, supervised, validated_stage
 from edgekd.distill.engine import Batch, Stage, fit
 from edgekd.distill.learning import learn
-from edgekd.distill.methods import Needs, Outputs, Samples, build_method, needs_of
-from edgekd.distill.resolve import dims_of
-from edgekd.distill.seeding import derive_seed
+from edgekd.distill.methods import Needs, Samples, needs_of
+from edgekd.distill.phases import build_terms, connect, distilled_stage, has_head, head
 from edgekd.distill.tasks import Classifier, DistillTask, LabelTask, QuantizeTask
 from edgekd.distill.teaching import forget_parts, marks, train_teacher
 from edgekd.manifest import QuantScheme
@@ -32,6 +31,7 @@ from edgekd.recipe import Recipe, Schedule, followed
 from edgekd.run import Run
 
 TEACHER_FILE, STUDENT_FILE, INT8_FILE = "teacher.safetensors", "student.safetensors", "student-int8.safetensors"
+UNKNOWN = -1  # the label of images that have none; no loss takes it for a class
 
 
 def teach(context: Context) -> None:
@@ -64,25 +64,31 @@ def distill(context: Context) -> None:
 def _distill(context: Context, name: str, recipe: Recipe, *, start: str, file: str) -> None:
     """Distill the student of `recipe`, whose first weights are drawn under the name `start`, in stage `name`."""
     session = context.session
-    needs = needs_of(recipe.distill.method)
+    needs = needs_of(recipe.distill.method, recipe.distill.options)
     student, teacher = context.classifier(recipe.student.backbone, start), _teacher(context, recipe, needs)
-    torch.manual_seed(derive_seed(recipe.seed, name, "method"))
-    dims = dims_of(student.backbone, (teacher or student).backbone, context.splits.train)
-    methods = build_method(recipe.distill.method, dims, recipe.distill.options)
+    methods = build_terms(context, recipe, name, student.backbone, (teacher or student).backbone)
+    if needs.prepared:
+        prepared = methods.preparation()
+        load_network(context.run.stage_file("connect"), prepared)
+        prepared.requires_grad_(False)
     methods.begin(student, teacher or student)
     task = DistillTask(student, methods, peer=teacher if needs.online else None)
-    images, rows, steps = supervised(context, name, recipe.distill)
+    unlabelled = context.unlabelled if name == "distill" else None
+    images, rows, steps = supervised(context, name, recipe.distill, unlabelled)
     total = max(1, math.ceil(recipe.distill.epochs * steps))
 
     def batch(step: int) -> Batch:
         chosen = rows(step)
         pixels, labels = images.take(chosen, name, step)
+        labels = labels if unlabelled is None else torch.full_like(labels, UNKNOWN)
         samples = Samples(labels, chosen[session.local_slice(len(chosen))].to(labels.device), step / total)
         if teacher is None or needs.online:
             return {"images": pixels, "samples": samples}
-        with torch.no_grad(), session.accelerator.autocast():
-            taught: Outputs = teacher(pixels, methods.teacher_layers)
-        return {"images": pixels, "samples": samples, "teacher": taught}
+        return {
+            "images": pixels,
+            "samples": samples,
+            "teacher": look(context, teacher, pixels, methods.teacher_layers),
+        }
 
     stage = validated_stage(
         context,
@@ -94,6 +100,7 @@ def _distill(context: Context, name: str, recipe: Recipe, *, start: str, file: s
         images_per_step=recipe.distill.batch_size,
         backbone=student.backbone,
         classifier=student if needs.head else None,
+        partial=not needs.labels,
     )
     _fit_and_finish(context, stage, student, file=file, spec=recipe.student.backbone, head=needs.head)
 
@@ -104,25 +111,25 @@ def _teacher(context: Context, recipe: Recipe, needs: Needs) -> Classifier | Non
         return None
     if needs.online:
         return context.classifier(recipe.teacher.backbone, "peer")
-    teacher = load_classifier(context, *followed(recipe)).eval()
-    return teacher.to(context.session.device).to(memory_format=torch.channels_last)
+    return still(context, *followed(recipe))
 
 
 def meta(context: Context) -> None:
     """Fine-tune the distilled student by the recipe's learner."""
     recipe, began = context.run.recipe, time.monotonic()
-    student = load_classifier(context, "distill", recipe.student.backbone)
+    student = load_classifier(context, distilled_stage(recipe), recipe.student.backbone)
     # A learner that trains no head moves the backbone away from the one there is.
-    head, spec = learn(context, "meta", student, recipe.meta, starts_trained=True), recipe.student.backbone
-    finish_stage(context, "meta", student, file=STUDENT_FILE, spec=spec, began=began, head=head)
+    with_head, spec = learn(context, "meta", student, recipe.meta, starts_trained=True), recipe.student.backbone
+    finish_stage(context, "meta", student, file=STUDENT_FILE, spec=spec, began=began, head=with_head)
 
 
 def keep_distilled(context: Context) -> None:
     """Without fine-tuning on episodes, the distilled student is the float student."""
     recipe = context.run.recipe
-    student = load_classifier(context, "distill", recipe.student.backbone).to(context.session.device)
-    spec, head = recipe.student.backbone, needs_of(recipe.distill.method).head
-    finish_stage(context, "student", student, file=STUDENT_FILE, spec=spec, began=time.monotonic(), head=head)
+    student = load_classifier(context, distilled_stage(recipe), recipe.student.backbone).to(context.session.device)
+    spec, headed = recipe.student.backbone, needs_of(recipe.distill.method, recipe.distill.options).head
+    headed = headed or has_head(recipe)
+    finish_stage(context, "student", student, file=STUDENT_FILE, spec=spec, began=time.monotonic(), head=headed)
 
 
 def quantize_student(context: Context) -> None:
@@ -190,7 +197,9 @@ STAGES: dict[str, Callable[[Context], None]] = {
     "teach": teach,
     "assist": assist,
     "scratch": scratch,
+    "connect": connect,
     "distill": distill,
+    "head": head,
     "meta": meta,
     "student": keep_distilled,
     "quantize": quantize_student,
@@ -198,9 +207,11 @@ STAGES: dict[str, Callable[[Context], None]] = {
 
 # Which stages read the file that a stage writes.
 FEEDS = {
-    "teach": ("assist", "distill"),
-    "assist": ("distill",),
-    "distill": ("meta", "student"),
+    "teach": ("assist", "connect", "distill"),
+    "assist": ("connect", "distill"),
+    "connect": ("distill",),
+    "distill": ("head", "meta", "student"),
+    "head": ("meta", "student"),
     "meta": ("quantize",),
     "student": ("quantize",),
 }

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from edgekd.distill.backbones import Backbone
+from edgekd.distill.backbones.base import missing_layer
 from edgekd.distill.methods import MapShape
+
+
+class LayerShapes(dict[int, MapShape]):
+    """(channels, height, width) of each layer's map of one backbone, counted from 1.
+
+    Raises:
+        RecipeError: asked for a layer that the backbone does not have.
+    """
+
+    def __init__(self, spec: str, shapes: Mapping[int, MapShape]) -> None:
+        super().__init__(shapes)
+        self.spec = spec
+
+    def __missing__(self, layer: int) -> MapShape:
+        raise missing_layer(self.spec, layer, len(self))
 
 
 @contextmanager
@@ -38,11 +54,12 @@ def recording(backbone: Backbone, layers: Sequence[int]) -> Iterator[dict[int, T
 
 
 @torch.no_grad()
-def map_shapes(backbone: Backbone, height: int, width: int) -> dict[int, MapShape]:
+def map_shapes(backbone: Backbone, height: int, width: int) -> LayerShapes:
     """Return (channels, height, width) of each layer's map for images of `height` x `width` pixels."""
     was_training, weight = backbone.training, next(backbone.parameters())
     backbone.eval()
     with recording(backbone, range(1, len(backbone.layers) + 1)) as maps:
         backbone(torch.zeros(1, backbone.in_channels, height, width, device=weight.device))
     backbone.train(was_training)
-    return {layer: (int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for layer, m in maps.items()}
+    shapes = {layer: (int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for layer, m in maps.items()}
+    return LayerShapes(backbone.spec, shapes)

@@ -69,6 +69,32 @@ class DistillTask(nn.Module):
         return loss
 
 
+class PrepareTask(nn.Module):
+    """What terms train on a still teacher's outputs before distilling, each part by a loss of its own."""
+
+    def __init__(self, parts: nn.ModuleDict) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, teacher: Outputs, samples: Samples) -> Loss:
+        """Return the sum of the losses of one batch; no two share a parameter."""
+        losses: dict[str, Tensor] = {name: part(teacher, samples) for name, part in self.parts.items()}
+        return torch.stack(list(losses.values())).sum(), losses
+
+
+class HeadTask(nn.Module):
+    """Cross-entropy of a linear head on the embeddings of a backbone that is held still."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, embedding: Tensor, labels: Tensor) -> Loss:
+        """Return the loss of embeddings (b, d)."""
+        loss = functional.cross_entropy(self.head(embedding).float(), labels)
+        return loss, {"ce": loss}
+
+
 class QuantizeTask(nn.Module):
     """Quantization-aware training guided by the float student: keep the direction of each embedding.
 

@@ -138,6 +138,16 @@ def test_the_default_is_a_sum_of_known_terms() -> None:
     assert needs_of(DEFAULT_METHOD).teacher
 
 
+def test_only_terms_with_a_part_to_prepare_prepare_it() -> None:
+    assert not needs_of("kd + feature_mse").prepared
+    assert not build_method("kd + feature_mse", DIMS).preparation()
+    assert needs_of("kd + feature_bce").prepared
+    methods = build_method("kd + feature_bce", DIMS)
+    assert list(methods.preparation()) == ["feature_bce"]
+    prepared = {name.rpartition(".")[0] for name, _ in methods.preparation().named_parameters()}
+    assert prepared == {"feature_bce.attributes", "feature_bce.head"}
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_each_term_has_its_own_file_and_a_source(name: str) -> None:
     method = METHODS[name]

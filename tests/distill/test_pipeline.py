@@ -259,8 +259,9 @@ def test_what_rests_on_a_changed_file_is_made_again(tmp_path: Path, finished: Ru
 
 
 def test_stages_feed_later_ones() -> None:
-    assert fed_by("teach") == {"assist", "distill", "meta", "student", "quantize"}
-    assert fed_by("assist") == {"distill", "meta", "student", "quantize"}
+    assert fed_by("teach") == {"assist", "connect", "distill", "head", "meta", "student", "quantize"}
+    assert fed_by("assist") == {"connect", "distill", "head", "meta", "student", "quantize"}
+    assert fed_by("head") == {"meta", "student", "quantize"}
     assert fed_by("scratch") == fed_by("quantize") == set()
     assert set(FEEDS) <= set(STAGES)
 

@@ -14,8 +14,11 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 
+from edgekd.distill.backbones import build_backbone
 from edgekd.distill.methods import Dims, Outputs, Samples
 from edgekd.distill.methods.crd import Contrastive
+from edgekd.distill.seeding import derive_seed
+from edgekd.distill.tasks import Classifier
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,3 +149,26 @@ def test_the_chain_runs_on_two_processes(tmp_path: Path, tiny_recipe: Path) -> N
     assert list(manifest["stages"]) == ["teach", "scratch", "distill", "meta", "quantize"]
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert len({(line["stage"], line["step"]) for line in steps}) == len(steps)  # one process writes
+
+
+def test_a_loss_that_does_not_reach_the_head_runs_on_two_processes(
+    tmp_path: Path, tiny_recipe: Path, image_folder: Path
+) -> None:
+    """Without a gradient it stays as it was, undecayed, and no process waits for one."""
+    choices = (
+        "distill.method=fitnet + feature_bce", f"distill.images=folder:{image_folder / 'train'}",
+        "distill.weight_decay=0.5", "distill.epochs=1", "baseline.enabled=false", "meta.enabled=false",
+        "quantize.method=ptq", "teacher.epochs=0", "connect.epochs=1", "connect.batch_size=32", "head.epochs=1",
+        "head.batch_size=32",
+    )  # fmt: skip
+    arguments = [argument for choice in choices for argument in ("--set", choice)]
+    launch(2, "-m", "edgekd", "distill", "--recipe", str(tiny_recipe), "--cpu", *arguments, folder=tmp_path)
+    (run,) = tmp_path.glob("runs/*")
+    stages = list(json.loads((run / "manifest.json").read_text())["stages"])
+    assert stages == ["teach", "connect", "distill", "head", "student", "quantize"]
+    torch.manual_seed(derive_seed(0, "student", "weights"))
+    start = Classifier(build_backbone("conv4-8", 3), 8)
+    distilled = load_file(run / "distilled.safetensors")
+    assert (distilled["network/head.weight"] == start.head.weight.detach().numpy()).all()
+    conv = start.state_dict()["backbone.body.conv4.weight"].numpy()
+    assert (distilled["network/backbone.body.conv4.weight"] != conv).any()

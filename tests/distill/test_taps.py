@@ -49,6 +49,11 @@ def test_shapes(spec: str, expected: list[tuple[int, int, int]]) -> None:
     assert backbone.training
 
 
+def test_the_shape_of_a_layer_that_does_not_exist() -> None:
+    with pytest.raises(RecipeError, match="backbone 'conv4-4' has no layer 5: its layers are 1 to 4"):
+        map_shapes(build_backbone("conv4-4", 3), 16, 16)[5]
+
+
 @pytest.mark.parametrize("layer", [0, 5, -1])
 def test_a_layer_that_does_not_exist(layer: int) -> None:
     with (

@@ -42,6 +42,7 @@ class Adversarial(Method):
         "Z. Shen et al., MEAL: Multi-Model Ensemble via Adversarial Learning, AAAI 2019, "
         "https://arxiv.org/abs/1812.02425"
     )
+    teaches_head = False
 
     def __init__(self, dims: Dims, *, strength: float = 1.0) -> None:
         super().__init__(dims)

@@ -25,6 +25,7 @@ class AttentionTransfer(Method):
         "S. Zagoruyko and N. Komodakis, Paying More Attention to Attention: Improving the Performance of Convolutional "
         "Neural Networks via Attention Transfer, ICLR 2017, https://arxiv.org/abs/1612.03928"
     )
+    teaches_head = False
 
     def __init__(
         self, dims: Dims, *, layers: tuple[int, ...] = (2, 3, 4), teacher_layers: tuple[int, ...] = (), p: float = 2.0

@@ -43,7 +43,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Dims:
-    """Sizes a term may need for layers of its own: both embeddings, classes, training images, both networks' maps."""
+    """Sizes a term may need for layers of its own: both embeddings, classes, training images, both networks' maps.
+
+    The maps of a backbone raise a RecipeError for a layer that it does not have.
+    """
 
     student: int
     teacher: int
@@ -89,6 +92,18 @@ class Method(nn.Module, ABC):
             RecipeError: the recipe asks for the contrary.
         """
         return recipe
+
+    def prepare_task(self) -> nn.Module | None:
+        """Return the part of this term that is trained before distilling and held still then; None where there is none.
+
+        Its forward takes a trained teacher's `Outputs` and the `Samples`, and returns the loss that trains it.
+        """
+        return None
+
+    @classmethod
+    def teaches(cls, options: Mapping[str, object]) -> bool:  # noqa: ARG003 - for terms whose options decide
+        """Return whether the student's head classifies after training by this term."""
+        return cls.teaches_head
 
     def begin(self, student: Classifier, teacher: Classifier) -> None:
         """Look at both networks once, before the first step, and change the student's start where the term says so."""

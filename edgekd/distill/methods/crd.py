@@ -62,6 +62,7 @@ class Contrastive(Method):
     memory_teacher: Tensor
     noise_student: Tensor
     noise_teacher: Tensor
+    teaches_head = False
 
     def __init__(
         self, dims: Dims, *, size: int = 128, nce_k: int = 16384, temperature: float = 0.07, momentum: float = 0.5

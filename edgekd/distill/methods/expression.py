@@ -46,6 +46,11 @@ class WeightedMethods(nn.Module):
         total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return total, {name: value.detach() for name, value in values.items()}
 
+    def preparation(self) -> nn.ModuleDict:
+        """Return the parts that are trained before distilling, by the names of their terms."""
+        tasks = {name: method.prepare_task() for name, method in self.methods.items() if isinstance(method, Method)}
+        return nn.ModuleDict({name: task for name, task in tasks.items() if task is not None})
+
     def begin(self, student: Classifier, teacher: Classifier) -> None:
         """Let each term look at both networks before the first step."""
         for method in self.methods.values():
@@ -55,7 +60,7 @@ class WeightedMethods(nn.Module):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a sum of terms asks of the run: a teacher, labels, a teacher that learns at the same time.
+    """What a sum of terms asks of the run: a teacher, labels, a teacher that learns at the same time, a preparation.
 
     `head`: the student's head classifies afterwards.
     """
@@ -64,14 +69,16 @@ class Needs:
     labels: bool
     online: bool
     head: bool
+    prepared: bool = False
 
 
-def needs_of(expression: str) -> Needs:
-    """Return what `expression` asks of the run.
+def needs_of(expression: str, options: Mapping[str, Options] | None = None) -> Needs:
+    """Return what `expression`, with each term's options by its name, asks of the run.
 
     Raises:
         RecipeError: as `parse_expression`; or some terms want a teacher that learns and others one that has learned.
     """
+    given = options or {}
     methods = [METHODS[term.name] for term in parse_expression(expression)]
     taught = [method for method in methods if method.uses_teacher]
     online = [method.name for method in taught if method.online]
@@ -81,8 +88,10 @@ def needs_of(expression: str) -> Needs:
             f"method '{expression}': {online[0]} trains its teacher at the same time, {trained} needs a trained one; "
             "choose one of them"
         )
-    labels, head = any(method.uses_labels for method in methods), any(method.teaches_head for method in methods)
-    return Needs(bool(taught), labels, bool(online), head)
+    labels = any(method.uses_labels for method in methods)
+    head = any(method.teaches(given.get(method.name, {})) for method in methods)
+    prepared = any(method.prepare_task is not Method.prepare_task for method in methods)
+    return Needs(bool(taught), labels, bool(online), head, prepared)
 
 
 def adapt_recipe(recipe: Recipe) -> Recipe:

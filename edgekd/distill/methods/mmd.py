@@ -57,6 +57,7 @@ class NeuronSelectivity(Method):
         "Z. Huang and N. Wang, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017, "
         "https://arxiv.org/abs/1707.01219"
     )
+    teaches_head = False
 
     def __init__(
         self,

@@ -51,6 +51,7 @@ class Relational(Method):
 
     name = "rkd"
     source = "W. Park et al., Relational Knowledge Distillation, CVPR 2019, https://arxiv.org/abs/1904.05068"
+    teaches_head = False
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class SimKD(Method):
         "D. Chen et al., Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022, "
         "https://arxiv.org/abs/2203.14001"
     )
+    teaches_head = False
 
     def __init__(self, dims: Dims, *, reduction: int = FULL, ships: bool = False) -> None:
         super().__init__(dims)
@@ -50,6 +51,11 @@ class SimKD(Method):
             )
         self.ships = ships
         self.projector: nn.Module = nn.Identity() if ships else projector(width, wanted, reduction)
+
+    @classmethod
+    def teaches(cls, options: Mapping[str, object]) -> bool:
+        """Return whether the teacher's head ships with the student."""
+        return bool(options.get("ships", False))
 
     def forward(self, student: Outputs, teacher: Outputs, _samples: Samples) -> Tensor:
         """Return the mean over the batch, channels and positions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -60,6 +61,11 @@ class TripletDistillation(Method):
                 f"triplet: embeddings of {dims.student} and {dims.teacher} numbers have no distance; use on = 'logits'"
             )
         self.margin, self.negatives, self.squared, self.on = margin, negatives, squared, on
+
+    @classmethod
+    def teaches(cls, options: Mapping[str, object]) -> bool:
+        """Return whether logits are compared."""
+        return options.get("on", "logits") == "logits"
 
     def forward(self, student: Outputs, teacher: Outputs, samples: Samples) -> Tensor:
         """Return the mean over the images that have a negative in the batch; 0 where none has."""

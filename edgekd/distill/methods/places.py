@@ -1,0 +1,51 @@
+"""Where a student's and a teacher's features are compared: at pairs of layers, or at the embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from edgekd.distill.methods.base import Dims, Outputs
+from edgekd.distill.methods.projectors import Shape
+from edgekd.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Places:
+    """The layers of both networks, pair by pair; none means the embeddings."""
+
+    student: tuple[int, ...] = ()
+    teacher: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, layers: tuple[int, ...], teacher_layers: tuple[int, ...]) -> Places:
+        """Pair the layers that the term `name` is told; the teacher's have the student's numbers where none are given.
+
+        Raises:
+            RecipeError: there are more of one network than of the other.
+        """
+        if teacher_layers and len(teacher_layers) != len(layers):
+            raise RecipeError(
+                f"{name}: {len(layers)} layers and {len(teacher_layers)} teacher_layers cannot be paired; "
+                "give as many of each, or leave teacher_layers out where the numbers are the same"
+            )
+        return cls(layers, teacher_layers or layers)
+
+    def shapes(self, dims: Dims) -> list[tuple[Shape, Shape]]:
+        """Return the shapes of each pair.
+
+        Raises:
+            RecipeError: a network has no such layer.
+        """
+        if not self.student:
+            return [((dims.student,), (dims.teacher,))]
+        pairs = zip(self.student, self.teacher, strict=True)
+        return [(dims.student_maps[mine], dims.teacher_maps[theirs]) for mine, theirs in pairs]
+
+    def features(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+        """Return the features of each pair: embeddings (b, d) or maps (b, c, h, w)."""
+        if not self.student:
+            return [(student.embedding, teacher.embedding)]
+        pairs = zip(self.student, self.teacher, strict=True)
+        return [(student.maps[mine], teacher.maps[theirs]) for mine, theirs in pairs]

@@ -273,19 +273,24 @@ def section_of(stage: str) -> str:
     return {"teach": "teacher", "assist": "assistant", "scratch": "distill"}.get(stage, stage)
 
 
-def load_recipe(path: Path | None, assignments: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file (or take the defaults) and apply `key.path=value` assignments, values in TOML syntax.
+def load_recipe(paths: Path | Sequence[Path] | None, assignments: Sequence[str] = ()) -> Recipe:
+    """Read recipe files, later ones over earlier ones, and apply `key.path=value` assignments, values in TOML syntax.
+
+    Without a file the defaults are taken.
 
     Raises:
         RecipeError: no such file, not TOML, an unknown key (with the nearest legal one) or an impossible value.
     """
-    tree = _read_toml(path) if path else {}
+    files = [paths] if isinstance(paths, Path) else list(paths or ())
+    tree: dict[str, Any] = {}
+    for file in files:
+        tree = _merged(tree, _read_toml(file))
     for assignment in assignments:
         _assign(tree, assignment)
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(explain(Recipe, error, f"recipe {path}" if path else "recipe")) from error
+        raise RecipeError(explain(Recipe, error, " ".join(["recipe", *map(str, files)]))) from error
 
 
 def differing_keys(a: Recipe, b: Recipe) -> list[str]:
@@ -316,6 +321,15 @@ def _toml_section(name: str, section: dict[str, Any]) -> list[str]:
         if value:
             lines += ["", *_toml_section(f"{name}.{key}", value)]
     return lines
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return `below` with the values of `above` in the place of its own, section by section."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(below.get(key), dict)
+        merged[key] = _merged(below[key], value) if both else value
+    return merged
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

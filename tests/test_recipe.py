@@ -58,3 +58,18 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_differing_keys_are_dotted() -> None:
     assert differing_keys(Recipe(), load_recipe(None, ["seed=1", "meta.way=3"])) == ["meta.way", "seed"]
+
+
+def test_a_later_file_wins_key_by_key(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('[distill]\nepochs = 3\nmethod = "ce"\n[distill.options.kd]\ntemperature = 2.0\n')
+    (tmp_path / "b.toml").write_text('[distill]\nmethod = "ce + kd"\n')
+    recipe = load_recipe([tmp_path / "a.toml", tmp_path / "b.toml"], ["distill.epochs=5"])
+    assert (recipe.distill.epochs, recipe.distill.method) == (5, "ce + kd")
+    assert recipe.distill.options == {"kd": {"temperature": 2.0}}
+
+
+def test_an_error_names_all_files(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("seed = 1\n")
+    (tmp_path / "b.toml").write_text("sed = 1\n")
+    with pytest.raises(RecipeError, match=r"a\.toml .*b\.toml.*'sed'"):
+        load_recipe([tmp_path / "a.toml", tmp_path / "b.toml"])

@@ -109,7 +109,12 @@ teacher_options = _together(
 )
 
 run_options = _together(
-    click.option("--recipe", type=click.Path(path_type=Path), help="TOML file with any keys of a run's recipe.toml."),
+    click.option(
+        "--recipe",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        help="TOML file with any keys of a run's recipe.toml; of several, the later wins.",
+    ),
     click.option(
         "--set",
         "assignments",

@@ -52,6 +52,10 @@ def _require_trained_teacher(recipe: Recipe) -> None:
         if not needs.teacher or needs.online:
             why = "trains its teacher at the same time" if needs.teacher else "looks at no teacher"
             raise RecipeError(f"{what} '{method}' {why}, so an assistant has nothing to pass on; leave it out")
+    taught = needs_of(recipe.assistant.method, recipe.assistant.options)
+    if taught.prepared or not taught.head:
+        why = "needs a layer that only the student's distillation prepares" if taught.prepared else "teaches it no head"
+        raise RecipeError(f"assistant.method '{recipe.assistant.method}' {why}; write 'ce + kd', or add it to that")
     if any(term.name == "takd" for term in parse_expression(recipe.assistant.method)):
         raise RecipeError("assistant.method holds takd, but an assistant has no assistant of its own; write 'kd'")
 

@@ -99,6 +99,7 @@ def test_the_curve_holds_shares_of_validation_images(compared: Run) -> None:
 
 def test_a_head_that_nothing_trains_is_not_asked(tmp_path: Path, compared: Run) -> None:
     changes = ["distill.method=feature_mse", "baseline.enabled=false", "quantize.enabled=true", "quantize.epochs=0"]
+    changes.append("head.enabled=false")
     weights = f"teacher.weights={compared.stage_file('teach')}"
     recipe = load_recipe(compared.folder / "recipe.toml", [*changes, weights])
     run = run_distillation(recipe, tmp_path / "run", open_session("fp32", 0, None, None, cpu=True))

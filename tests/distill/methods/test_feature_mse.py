@@ -13,6 +13,14 @@ from edgekd.errors import RecipeError
 Array = NDArray[np.float64]
 
 
+@pytest.fixture
+def dims() -> Dims:
+    """Layers of different sizes on the two sides."""
+    ours = {1: (2, 6, 5), 2: (3, 3, 2), 3: (3, 1, 1)}
+    theirs = {1: (4, 4, 4), 2: (5, 2, 2), 3: (3, 1, 1), 4: (2, 5, 5)}
+    return Dims(student=3, teacher=4, classes=5, student_maps=ours, teacher_maps=theirs)
+
+
 def test_value(dims: Dims, student: Outputs, teacher: Outputs, samples: Samples) -> None:
     method = FeatureMSE(dims).double()
     weight, bias = (parameter.detach().numpy() for parameter in method.parameters())

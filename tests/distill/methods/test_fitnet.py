@@ -13,6 +13,14 @@ from edgekd.errors import RecipeError
 Array = NDArray[np.float64]
 
 
+@pytest.fixture
+def dims() -> Dims:
+    """Layers of different sizes on the two sides."""
+    ours = {1: (2, 6, 5), 2: (3, 3, 2), 3: (3, 1, 1)}
+    theirs = {1: (4, 4, 4), 2: (5, 2, 2), 3: (3, 1, 1), 4: (2, 5, 5)}
+    return Dims(student=3, teacher=4, classes=5, student_maps=ours, teacher_maps=theirs)
+
+
 def _convolved(maps: Array, weight: Array, bias: Array) -> Array:
     """A convolution without padding, by loops over positions."""
     height, width = (size - kernel + 1 for size, kernel in zip(maps.shape[2:], weight.shape[2:], strict=True))

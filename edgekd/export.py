@@ -25,7 +25,7 @@ from edgekd.distill.backbones import Backbone
 from edgekd.distill.backbones.size import require_fit
 from edgekd.distill.embed import embed, mean_embedding
 from edgekd.distill.golden import float_activations
-from edgekd.distill.stages import calibration_images, float_student_of, load_quantized
+from edgekd.distill.quantizing import calibration_images, float_student_of, load_quantized
 from edgekd.errors import ModelError, RunError
 from edgekd.files import sha256_bytes, write_together, writer_of
 from edgekd.manifest import GOLDEN_FLOAT, Manifest, Preprocessing, QuantScheme, TensorRef

@@ -6,237 +6,66 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from edgekd.errors import RecipeError
 from edgekd.files import sha256_bytes
+from edgekd.recipe_sections import (
+    AUTO,
+    DEFAULT_METHOD,
+    Assistant,
+    Augment,
+    Baseline,
+    Connect,
+    Data,
+    Distill,
+    Head,
+    Learning,
+    Meta,
+    Options,
+    Quantize,
+    Schedule,
+    Section,
+    Student,
+    Teacher,
+    Test,
+    Validation,
+)
 from edgekd.schema import explain
 
-# CE + a1 KL + a2 MSE with error calibration: a1 0.3, a2 0.5, beta 0.8 (B. Zhou et al., Sensors 24(6), 2024).
-DEFAULT_METHOD = "ce + 0.3 kd + 0.5 calibrated_mse"
-
-AUTO = "auto"  # a backbone of a size that follows from others
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Data(_Frozen):
-    """Which images: `NAME`, `NAME:PATH` or `folder:PATH`; `size` and `channels` convert them where they are given."""
-
-    spec: str = "glyphs"
-    size: int | None = Field(default=None, ge=8, le=1024)
-    channels: Literal[1, 3] | None = None
-    seed: int = Field(default=0, ge=0)
-
-
-def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f"the smallest comes first: [{bounds[1]:g}, {bounds[0]:g}]")
-    return bounds
-
-
-# What a term of the distillation loss may be told: by the name of the option.
-Options = dict[str, bool | int | float | str | tuple[int, ...]]
-_Scale = Annotated[float, Field(gt=0)]
-
-
-class Augment(_Frozen):
-    """Random changes of training images, drawn anew for each image; 0 or 1 switches one off."""
-
-    pad_fraction: float = Field(default=0.1, ge=0, le=0.5)
-    scale_range: Annotated[tuple[_Scale, _Scale], AfterValidator(_rising)] = (1.0, 1.0)
-    flip: bool = False
-    rotation_degrees: float = Field(default=0.0, ge=0, le=180)
-    brightness: float = Field(default=0.2, ge=0, le=1)
-    contrast: float = Field(default=0.2, ge=0, le=1)
-    saturation: float = Field(default=0.2, ge=0, le=1)
+__all__ = [
+    "AUTO",
+    "DEFAULT_METHOD",
+    "Assistant",
+    "Augment",
+    "Baseline",
+    "Connect",
+    "Data",
+    "Distill",
+    "Head",
+    "Learning",
+    "Meta",
+    "Options",
+    "Quantize",
+    "Recipe",
+    "Schedule",
+    "Section",
+    "Student",
+    "Teacher",
+    "Test",
+    "Validation",
+    "differing_keys",
+    "flatten",
+    "followed",
+    "load_recipe",
+    "section_of",
+    "to_toml",
+]
 
 
-class Schedule(_Frozen):
-    """Optimizer and learning rate, by `schedule` after a linear warm-up. One epoch sees each training image once.
-
-    `adamw` ignores `momentum` and `nesterov`; `clip_norm` bounds the gradient's norm, 0 leaves it. `patience`: stop
-    after so many epochs without a better validation score; 0 never stops early.
-    """
-
-    epochs: float = Field(default=10, ge=0, le=100_000)
-    batch_size: int = Field(default=64, ge=1)
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    lr: float = Field(default=3e-3, gt=0)
-    clip_norm: float = Field(default=5.0, ge=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = True
-    weight_decay: float = Field(default=0.05, ge=0)
-    schedule: Literal["cosine", "step", "inverse_sqrt"] = "cosine"
-    milestones: tuple[float, ...] = ()
-    gamma: float = Field(default=0.1, gt=0, le=1)
-    warmup_epochs: float = Field(default=0.5, ge=0)
-    freeze_batchnorm: bool = False
-    patience: float = Field(default=0.0, ge=0)
-
-
-class Learning(Schedule):
-    """How a network learns; `learner` is one of `edgekd.distill.learners`, which looks only at the keys it needs.
-
-    `batch_size` counts what the learner trains on, images, episodes or triplets; 0 leaves it to the learner. Where that
-    is not images, an epoch is `batches_per_epoch` batches. `way`, `shot` and `query` make an episode; `temperature` is
-    that of cosine logits; `inner_lr` and `inner_steps` are gradient steps on a support set; `margin` is that of
-    triplets, between squared distances.
-    """
-
-    learner: str = "classifier"
-    batch_size: int = Field(default=0, ge=0)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    batches_per_epoch: int = Field(default=25, ge=1)
-    way: int = Field(default=5, ge=2)
-    shot: int = Field(default=1, ge=1)
-    query: int = Field(default=15, ge=1)
-    temperature: float = Field(default=10.0, gt=0)
-    inner_lr: float = Field(default=0.01, gt=0)
-    inner_steps: int = Field(default=5, ge=1)
-    margin: float = Field(default=0.2, gt=0)
-
-
-class Teacher(Learning):
-    """The network that teaches; with `weights` (a safetensors file) it is loaded instead of trained.
-
-    The long warm-up leads a residual network sooner off the plateau that it begins on. `compressed` squeezes the whole
-    schedule, warm-up and milestones included, into that share of its epochs.
-
-    A trained start: `new_head` takes only the backbone of `weights`, another run's or a plain state dict, and trains it
-    under a new head; `pretrained` builds the backbone for ImageNet weights and fetches these where no `weights` are
-    named. For `freeze_epochs` the head learns alone, then for `epochs` everything at lr * `finetune_factor`.
-    A stronger teacher: `rotation` and `mixup` as in `edgekd.distill.teacher_tasks`, rotations make batches four times
-    as large; `generations` beyond the first are distilled from the one before with ce + kd.
-    """
-
-    epochs: float = Field(default=7, ge=0, le=100_000)
-    lr: float = Field(default=4e-3, gt=0)
-    warmup_epochs: float = Field(default=3.0, ge=0)
-    backbone: str = "resnet12:24"
-    weights: Path | None = None
-    compressed: float = Field(default=1.0, gt=0, le=1)
-    new_head: bool = False
-    pretrained: bool = False
-    freeze_epochs: float = Field(default=0.0, ge=0, le=100_000)
-    finetune_factor: float = Field(default=0.1, gt=0)
-    rotation: float = Field(default=0.0, ge=0)
-    mixup: float = Field(default=0.0, ge=0)
-    generations: int = Field(default=1, ge=1, le=100)
-
-
-class Student(_Frozen):
-    """`auto` takes the widest Conv4 that the profile's parameter cap allows."""
-
-    backbone: str = AUTO
-
-
-class Baseline(_Frozen):
-    """Train the same student on labels alone, at the same schedule, so that the gain of distilling is seen."""
-
-    enabled: bool = True
-
-
-class Connect(Schedule):
-    """What a term of the method trains on the teacher's outputs before distilling; only where one does."""
-
-    epochs: float = Field(default=3, ge=0, le=100_000)
-
-
-class Distill(Schedule):
-    """`method` is a weighted sum of terms (`edgekd.distill.methods`); `options` are theirs, by name.
-
-    `images` names other images to distill on (`folder:PATH` of any images, or a set as in `data.spec`, of which the
-    training images are taken); their labels are not looked at, so no term may need labels. None: the training images.
-    """
-
-    epochs: float = Field(default=6, ge=0, le=100_000)
-    lr: float = Field(default=0.02, gt=0)
-    warmup_epochs: float = Field(default=2.5, ge=0)
-    method: str = DEFAULT_METHOD
-    options: dict[str, Options] = Field(default_factory=dict)
-    images: str | None = None
-
-
-class Head(Schedule):
-    """A new linear head on the distilled student, the rest of it held still: after a method without labels."""
-
-    enabled: bool = True
-    epochs: float = Field(default=3, ge=0, le=100_000)
-    lr: float = Field(default=0.01, gt=0)
-
-
-class Assistant(Schedule):
-    """A network of middle size that is distilled from the teacher and then teaches the student; "" has none.
-
-    `auto` takes one whose size lies between them. `method` and `options` are those of its own distillation.
-    """
-
-    epochs: float = Field(default=6, ge=0, le=100_000)
-    lr: float = Field(default=0.02, gt=0)
-    warmup_epochs: float = Field(default=2.5, ge=0)
-    backbone: str = ""
-    method: str = "ce + kd"
-    options: dict[str, Options] = Field(default_factory=dict)
-
-
-class Meta(Learning):
-    """Fine-tuning of the distilled student by a few-shot learner, by default Meta-Baseline."""
-
-    enabled: bool = True
-    learner: str = "meta_baseline"
-    epochs: float = Field(default=1, ge=0)
-    lr: float = Field(default=1e-4, gt=0)
-    warmup_epochs: float = Field(default=0.0, ge=0)
-
-
-class Quantize(Schedule):
-    """Quantization-aware training guided by the float student, or calibration alone (`ptq`).
-
-    `scale` = "profile" follows the hardware profile; "power_of_two" and "float" override it. Without `enabled` the run
-    ends with the float student: enough to compare methods, nothing to export.
-    """
-
-    method: Literal["qat", "ptq"] = "qat"
-    epochs: float = Field(default=0.5, ge=0)
-    lr: float = Field(default=3e-4, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    warmup_epochs: float = Field(default=0.0, ge=0)
-    calibration_images: int = Field(default=512, ge=1)
-    enabled: bool = True
-    scale: Literal["profile", "float", "power_of_two"] = "profile"
-
-
-class Validation(_Frozen):
-    """The best epoch is the one with the highest mean of 1- and 5-shot accuracy on validation episodes.
-
-    Or, with `measure` = "accuracy", for a stage that trains a head: with the highest accuracy of that head on
-    validation images. "auto" takes it where the validation classes are those of training.
-    """
-
-    measure: Literal["auto", "few_shot", "accuracy"] = "auto"
-    way: int = Field(default=5, ge=2)
-    shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 5)
-    query: int = Field(default=15, ge=1)
-    episodes: int = Field(default=500, ge=2)
-    every_epochs: float = Field(default=1.0, gt=0)
-
-
-class Test(_Frozen):
-    """How each stage is measured at the end: on episodes of the test classes, novel ones where the set has them."""
-
-    way: int = Field(default=5, ge=2)
-    shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 5)
-    query: int = Field(default=15, ge=1)
-    episodes: int = Field(default=10_000, ge=2)
-    head: str = "cosine"
-
-
-class Recipe(_Frozen):
+class Recipe(Section):
     """All choices of one run."""
 
     seed: int = Field(default=0, ge=0)

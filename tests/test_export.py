@@ -21,9 +21,9 @@ from edgekd.distill import quantize
 from edgekd.distill.backbones import build_backbone, deployed_parameters
 from edgekd.distill.embed import embed as embed_float
 from edgekd.distill.pipeline import run_distillation
+from edgekd.distill.quantizing import float_student_of
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Silent, Stopped, open_session
-from edgekd.distill.stages import float_student_of
 from edgekd.errors import ModelError, RunError, StorageError
 from edgekd.files import sha256_file
 from edgekd.manifest import METADATA_KEY, DataRef, Manifest, QuantScheme

@@ -11,10 +11,11 @@ from edgekd.distill.context import Context
 from edgekd.distill.embed import mean_embedding
 from edgekd.distill.methods import METHODS, needs_of, parse_expression
 from edgekd.distill.phases import has_head
+from edgekd.distill.quantizing import load_quantized
 from edgekd.distill.resolve import require_trainable, resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session
-from edgekd.distill.stages import STAGES, fed_by, load_quantized
+from edgekd.distill.stages import STAGES, fed_by
 from edgekd.distill.teacher_weights import require_teacher_weights
 from edgekd.errors import DataError, RecipeError
 from edgekd.manifest import DataRef

@@ -30,6 +30,15 @@ RECIPES = ROOT / "models" / "recipes"
 RESULTS, PAGE = ROOT / "docs" / "methods.jsonl", ROOT / "docs" / "methods.md"
 SCRATCH, PLAIN = "scratch", "kd"  # what every method is compared with
 SEEDS = (0, 1, 2)
+# Each set by its recipe, with the methods that run on it; None: all but those made for one set.
+SETS: Mapping[str, tuple[str, ...] | None] = {
+    "mnist": None,
+    "cifar10": None,
+    "omniglot": None,
+    "mnist-mlp": (SCRATCH, PLAIN, "rkd-da", "triplet", "triplet-kd-rkd", "triplet-kd-rkd-collapse"),
+    "cifar10-features": (SCRATCH, PLAIN, "feature_mse-direct", "feature_mse-direct-fast", "feature_bce"),
+}
+SPECIAL = {"feature_mse-direct", "feature_mse-direct-fast"}
 INTRODUCTION = """# Distillation methods, compared
 
 Written by `python tools/reproduce_methods.py`, which trains each recipe of `models/recipes/methods` on each set of
@@ -66,11 +75,13 @@ def read_results() -> list[Result]:
     return [Result(**json.loads(line)) for line in lines]
 
 
-def jobs(sets: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, str, int]]:
-    """Yield what to run, seed by seed, so that an early stop leaves whole columns of one seed."""
+def jobs(data: Sequence[str], chosen: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, str, int]]:
+    """Yield (set, method, seed) of the sets whose `data` are at hand, seed by seed: an early stop compares all."""
+    sets = [name for name in SETS if load_recipe(RECIPES / "sets" / f"{name}.toml").data.spec in data]
     for seed in seeds:
         for name in sets:
-            yield from ((name, method, seed) for method in methods)
+            methods = SETS[name] or [method for method in method_names() if method not in SPECIAL]
+            yield from ((name, method, seed) for method in methods if not chosen or method in chosen)
 
 
 def method_names() -> list[str]:
@@ -121,7 +132,7 @@ def run(data: str, method: str, seed: int, spec: str, work: Path) -> Result:
 
 def table(results: Sequence[Result]) -> str:
     """Return the page."""
-    sets = [name for name in ("mnist", "cifar10", "omniglot") if any(row.data == name for row in results)]
+    sets = [name for name in SETS if any(row.data == name for row in results)]
     cells = {name: column([row for row in results if row.data == name]) for name in sets}
     heads = [f"{name} ({len({row.seed for row in results if row.data == name})} seeds)" for name in sets]
     lines = [f"| method | {' | '.join(heads)} |", f"|---|{'---|' * len(sets)}"]
@@ -190,13 +201,13 @@ def main(
     by_name = {spec.partition(":")[0]: spec for spec in specs}
     results, began = read_results(), time.monotonic()
     done = {(row.data, row.method, row.seed) for row in results}
-    for data, method, seed in jobs(list(by_name), chosen or method_names(), range(seeds)):
+    for data, method, seed in jobs(list(by_name), chosen, range(seeds)):
         if only_table or (data, method, seed) in done:
             continue
         if time.monotonic() - began > 60 * minutes:
             break
         try:
-            result = run(data, method, seed, by_name[data], work.resolve())
+            result = run(data, method, seed, by_name[data.partition("-")[0]], work.resolve())
         except EdgekdError as error:
             click.echo(f"{data} {method} {seed}: {error}", err=True)
             continue

@@ -1,0 +1,45 @@
+"""The recipes that come with the project: each method on each set is one that can be trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd.distill.backbones import build_backbone
+from edgekd.distill.methods import Dims, adapt_recipe, build_method, needs_of
+from edgekd.distill.taps import map_shapes
+from edgekd.recipe import Recipe, load_recipe
+
+RECIPES = Path(__file__).parents[2] / "models" / "recipes"
+SIZES = {"mnist": (28, 1), "cifar10": (32, 3), "omniglot": (28, 1)}  # pixels a side, channels
+CLASSES = 10
+
+
+def built(recipe: Recipe) -> None:
+    side, channels = SIZES[recipe.data.spec]
+    student, teacher = (build_backbone(part.backbone, channels) for part in (recipe.student, recipe.teacher))
+    maps = [map_shapes(backbone, side, side) for backbone in (student, teacher)]
+    dims = Dims(student.embedding_dim, teacher.embedding_dim, CLASSES, 100, *maps)
+    build_method(recipe.distill.method, dims, recipe.distill.options)
+
+
+@pytest.mark.parametrize("data", ["mnist", "cifar10", "omniglot"])
+@pytest.mark.parametrize("path", sorted((RECIPES / "methods").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_method_can_be_trained_on_every_set(path: Path, data: str) -> None:
+    recipe = adapt_recipe(load_recipe([RECIPES / "sets" / f"{data}.toml", path]))
+    assert needs_of(recipe.distill.method, recipe.distill.options).teacher == (path.stem != "scratch")
+    if not path.stem.startswith("feature_mse-direct"):  # wants embeddings of equal width
+        built(recipe)
+
+
+@pytest.mark.parametrize("data", ["mnist-mlp", "cifar10-features"])
+def test_the_sets_of_one_question_can_be_built(data: str) -> None:
+    method = {"mnist-mlp": "triplet-kd-rkd", "cifar10-features": "feature_mse-direct"}[data]
+    built(adapt_recipe(load_recipe([RECIPES / "sets" / f"{data}.toml", RECIPES / "methods" / f"{method}.toml"])))
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_tells_what_it_is(path: Path) -> None:
+    assert path.read_text().startswith("# ")
+    load_recipe(path)

@@ -127,7 +127,11 @@ def _names(findings: Sequence[Finding]) -> str:
 
 def _memory_lines(report: Report) -> list[str]:
     memory = report.memory
-    lines = [f"weights {memory.weight_bytes:,} B, {report.params.total:,} parameters, {report.macs:,} MACs"]
+    least = "at least " if report.params.unknown else ""
+    lines = [
+        f"weights {least}{memory.weight_bytes:,} B, {least}{report.params.total:,} parameters, {report.macs:,} MACs"
+    ]
+    lines.append(f"  parameters: {report.params.convention}")
     if memory.weights:
         lines.append(f"  {weights_by_width(memory)}")
     lines += [f"  {region_line(row)}" for row in memory.regions]

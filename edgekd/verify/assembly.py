@@ -54,7 +54,11 @@ def report_of(
         verdict=verdict_of(findings),
         model=_model(facts),
         profile=ProfileRef(name=profile.name, sha256=profile.sha256),
-        params=Params(total=facts.costs.parameters, cap=profile.params.max),
+        params=Params(
+            total=facts.costs.parameters,
+            cap=profile.params.max,
+            unknown=tuple(node.name for node in facts.costs.unweighed),
+        ),
         macs=facts.costs.macs,
         memory=_memory(facts, computed.regions),
         findings=findings,

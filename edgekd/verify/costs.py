@@ -4,7 +4,9 @@ The conventions, stated here and nowhere else:
 
 - A parameter is one element of a constant that reaches a weight or bias input, through any quantizers and views: of
   Conv, Gemm and MatMul; of BatchNormalization, PRelu and element-wise operators where it has more than one element.
-  Each constant counts once. Scales, zero points, shapes and clip limits are not parameters.
+  Each constant counts once. What is computed from constants alone counts as its result, the tensor that a deployment
+  stores, and its operands do not: scaled, sliced, joined or normalized weights are as many as the layer reads.
+  Scales, zero points, shapes and clip limits are not parameters.
 - Weight bytes are those parameters at the width a device stores: int8 1 byte, int32 bias 4, float32 4, 4-bit 1/2.
   Scales are left out, because each target keeps them in its own form.
 - A MAC is one multiplication of an activation by a weight, whether either is zero or not (padding counts). Pools,
@@ -25,12 +27,15 @@ from edgekd.verify.quantization import Stored, stored_constant
 from edgekd.verify.results import WeightRow
 
 # Inputs that hold parameters in operators that are no layers; element-wise constants are biases or factors.
-_PARAMETER_INPUTS: Mapping[str, tuple[int, ...]] = {
+_LEARNED: Mapping[str, tuple[int, ...]] = {
     "BatchNormalization": (1, 2),  # mean and variance vanish when it is folded
     "InstanceNormalization": (1, 2),
     "LayerNormalization": (1, 2),
     "GroupNormalization": (1, 2),
     "PRelu": (1,),
+}
+_PARAMETER_INPUTS: Mapping[str, tuple[int, ...]] = {
+    **_LEARNED,
     "Gather": (0,),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), (0, 1)),
     "QLinearAdd": (0, 3),
@@ -54,7 +59,8 @@ class Costs:
     """Totals of a graph; `unpacked_weight_bytes` gives each parameter whole bytes, `bias_bytes` are part of both.
 
     `by_bits` splits `weight_bytes` by bit-width, biases apart.
-    `unknown` are the operators whose MACs are missing in the total.
+    `unknown` are the operators whose MACs are missing in the total, `unweighed` those whose parameters are: they have
+    graphs of their own, or weights that come when they run.
     """
 
     parameters: int
@@ -65,6 +71,7 @@ class Costs:
     macs: int
     layers: tuple[LayerCost, ...]
     unknown: tuple[Node, ...]
+    unweighed: tuple[Node, ...]
 
 
 def costs_of(graph: Graph, layers: tuple[Layer, ...]) -> Costs:
@@ -82,6 +89,7 @@ def costs_of(graph: Graph, layers: tuple[Layer, ...]) -> Costs:
         layers=per_layer,
         unknown=tuple(node for node in graph.nodes if kind_of(node) is None)
         + tuple(layer.node for layer in layers if layer.macs is None),
+        unweighed=_unweighed(graph, layers),
     )
 
 
@@ -132,6 +140,19 @@ def _other_constants(graph: Graph) -> list[Stored]:
         constants = (stored_constant(graph, node.input(position)) for position in positions)
         found += [constant for constant in constants if constant and constant.elements > 1]
     return found
+
+
+def _unweighed(graph: Graph, layers: Iterable[Layer]) -> tuple[Node, ...]:
+    without = {id(layer.node) for layer in layers if not layer.weighed}
+    return tuple(node for node in graph.nodes if node.has_subgraph or id(node) in without or _learns(graph, node))
+
+
+def _learns(graph: Graph, node: Node) -> bool:
+    """Say whether an operator takes what it should have learned from tensors that are not stored."""
+    if node.op not in _LEARNED or kind_of(node) is None or node.outputs[0] in graph.fixed:
+        return False
+    names = (node.input(position) for position in _PARAMETER_INPUTS[node.op])
+    return any(name and stored_constant(graph, name) is None for name in names)
 
 
 def _unique(constants: Iterable[Stored]) -> list[Stored]:

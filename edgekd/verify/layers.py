@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgekd.verify.graph import Graph, Node
+from edgekd.verify.graph import Graph, Node, once_per_graph
 from edgekd.verify.operators import Kind, kind_of
 from edgekd.verify.quantization import (
     Quantization,
@@ -27,7 +27,8 @@ class Layer:
     """One layer of the deployed network.
 
     `weight` and `bias` are None where the file does not store them (a MatMul of two activations, a layer without bias);
-    a quantization is None where that tensor is a float. `macs` is None where a shape is not known.
+    a quantization is None where that tensor is a float. `macs` is None where a shape is not known. `weighed` is False
+    where it has weights or a bias, but ones that come when it runs or whose shape is not known.
     """
 
     node: Node
@@ -38,6 +39,7 @@ class Layer:
     bias: Stored | None
     bias_quantization: Quantization | None
     macs: int | None
+    weighed: bool
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def _narrowed(graph: Graph, layer: Layer, bits: int) -> Layer:
     weight, quantization = layer.weight, layer.weight_quantization
     if weight is None or quantization is None or weight.bits <= bits or not graph.value(weight.tensor).is_integer:
         return layer
-    values = graph.constants[weight.tensor].astype(np.int64)
+    stored = graph.constant(weight.tensor)
+    values = np.zeros(0, np.int64) if stored is None else stored.astype(np.int64)  # folded ones are not in the file
     if not values.size or bits_for(min(int(values.min()), -1), int(values.max())) > bits:  # weights are signed
         return layer
     return replace(layer, weight=replace(weight, bits=bits), weight_quantization=replace(quantization, bits=bits))
@@ -80,16 +83,37 @@ def _layer(graph: Graph, node: Node) -> Layer:
         data, weight = weight, data
     bias = node.input(signature.bias) if signature.bias is not None else ""
     read = stated_beside if signature.stated else _read_operand
+    stored, added = stored_constant(graph, node.input(weight)), stored_constant(graph, bias) if bias else None
+    both_computed = node.op in _PRODUCTS and _computed_alike(graph, node.input(data), node.input(weight))
     return Layer(
         node=node,
         input=node.input(data),
         input_quantization=read(graph, node, data),
-        weight=stored_constant(graph, node.input(weight)),
+        weight=stored,
         weight_quantization=read(graph, node, weight),
-        bias=stored_constant(graph, bias) if bias else None,
+        bias=added,
         bias_quantization=quantization_of(graph, bias) if bias else None,
         macs=signature.macs(graph, node, data, weight),
+        weighed=(stored is not None or both_computed) and (added is not None or not bias),
     )
+
+
+def _computed_alike(graph: Graph, data: str, other: str) -> bool:
+    """Say whether two tensors are computed from the same graph inputs: then both are activations, none is a weight."""
+    origins = _origins(graph)
+    return origins.get(data, 0) == origins.get(other, 0) != 0
+
+
+@once_per_graph
+def _origins(graph: Graph) -> Mapping[str, int]:
+    """Which graph inputs each tensor depends on, one bit each; a subgraph may read any."""
+    found = {name: 1 << at for at, name in enumerate(graph.inputs)}
+    for node in graph.nodes:
+        read = -1 if node.has_subgraph else 0
+        for name in node.inputs:
+            read |= found.get(name, 0)
+        found.update((name, read) for name in node.outputs if name)
+    return found
 
 
 def _read_operand(graph: Graph, node: Node, operand: int) -> Quantization | None:
@@ -116,6 +140,7 @@ def _matmul_macs(graph: Graph, node: Node, _data: int, _weight: int) -> int | No
     return output * (first[0] if node.int("transA", 0) else first[-1])
 
 
+_PRODUCTS = frozenset({"Gemm", "FusedGemm", "QGemm", "MatMul", "MatMulInteger", "QLinearMatMul"})
 _SIGNATURES = {
     "Conv": _Signature(0, 1, 2, _conv_macs),
     "FusedConv": _Signature(0, 1, 2, _conv_macs),

@@ -66,9 +66,10 @@ def _scalar(name: str, unit: str, get: Callable[[Report], float | None], absent:
 
 
 _NO_SHAPES = "the sizes of some tensors are not known"
-_scalar("params", "", lambda report: report.params.total)
+_NO_WEIGHTS = "the file does not tell the weights of some operators"
+_scalar("params", "", lambda report: None if report.params.unknown else report.params.total, _NO_WEIGHTS)
 _scalar("macs", "", lambda report: report.macs)
-_scalar("weight_bytes", " B", lambda report: report.memory.weight_bytes)
+_scalar("weight_bytes", " B", lambda report: None if report.params.unknown else report.memory.weight_bytes, _NO_WEIGHTS)
 _scalar("peak_activation_bytes", " B", lambda report: report.memory.peak_activation_bytes, _NO_SHAPES)
 _scalar("peak_activation_bytes_fused", " B", lambda report: report.memory.peak_activation_bytes_fused, _NO_SHAPES)
 _scalar("lower_bound_bytes", " B", lambda report: report.memory.lower_bound_bytes, _NO_SHAPES)

@@ -59,11 +59,19 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Stored:
-    """A constant as a device stores it: `bits` an element, after the quantizers between the file and its use."""
+    """A constant as a device stores it: `bits` an element, after the quantizers between the file and its use.
+
+    `tensor` is one of the file's own, of `shape`, or what constants are computed into, which the file does not hold.
+    """
 
     tensor: str
-    elements: int
+    shape: tuple[int, ...]
     bits: int
+
+    @property
+    def elements(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
 
 
 def quantization_of(graph: Graph, tensor: str) -> Quantization | None:
@@ -137,17 +145,22 @@ def states_output(graph: Graph, node: Node) -> Quantization | None:
 
 
 def stored_constant(graph: Graph, tensor: str) -> Stored | None:
-    """Return the constant that `tensor` comes from through quantizers, views and clips; None where it is computed."""
+    """Return the constant that `tensor` comes from through quantizers, views and clips.
+
+    What is computed from constants alone is a constant too, folded as a deployment stores it: the result, not the
+    operands. None for what depends on a graph input, or is computed into a shape that is not known.
+    """
     return _stored_constants(graph).get(tensor)
 
 
 @once_per_graph
 def _stored_constants(graph: Graph) -> Mapping[str, Stored]:
     """What each tensor stores, in one pass; of several quantizers the last counts."""
-    found = {name: Stored(name, array.size, graph.value(name).bits) for name, array in graph.constants.items()}
+    found = {name: Stored(name, array.shape, graph.value(name).bits) for name, array in graph.constants.items()}
     for node in graph.nodes:
         source = found.get(node.input(0)) if _passes_constant(node) else None
         if source is None:
+            found |= _folded(graph, node)
             continue
         if node.op == "DequantizeLinear":
             source = replace(source, bits=dequantized(graph, node).bits)
@@ -155,6 +168,11 @@ def _stored_constants(graph: Graph) -> Mapping[str, Stored]:
             source = replace(source, bits=fake_quantized(graph, node).bits)
         found.update((name, source) for name in node.outputs if name)
     return found
+
+
+def _folded(graph: Graph, node: Node) -> dict[str, Stored]:
+    values = [graph.value(name) for name in node.outputs if name in graph.fixed]
+    return {value.name: Stored(value.name, value.shape, value.bits) for value in values if value.shape is not None}
 
 
 def integer_bits(graph: Graph, tensor: str, dtype: str) -> int:

@@ -23,6 +23,11 @@ from edgekd.verify.results import (
 )
 from edgekd.verify.rules import Finding, Status
 
+CONVENTION = (
+    "weights and biases of the layers and constants of other operators with more than one element, each stored tensor "
+    "once, after constants are folded; of a BatchNorm that is not folded scale and shift, not mean and variance; "
+    "no quantization scales or zero points"
+)
 DEPLOYED = "deployed"  # the stage of the lineage that is the file itself
 
 
@@ -48,10 +53,15 @@ class ProfileRef(_Frozen):
 
 
 class Params(_Frozen):
-    """Counted and allowed parameters."""
+    """Counted and allowed parameters; `convention` says what counts, `unknown` names operators whose share is missing.
+
+    Where there are such, `total` is the least that the file can have, and so are the weight bytes.
+    """
 
     total: int
     cap: int | None
+    convention: str = CONVENTION
+    unknown: tuple[str, ...] = ()
 
 
 class LiveTensor(_Frozen):

@@ -52,9 +52,7 @@ class Use:
         position = next((i for i, name in enumerate(self.node.inputs) if i and name in self.graph.fixed), 1)
         if self.node.op.startswith("QLinear") or self.node.op == "QGemm":
             position = 3
-        return self.graph.value(self.node.input(position)).shape or tuple(
-            self.graph.constants[self.layer.weight.tensor].shape
-        )
+        return self.graph.value(self.node.input(position)).shape or self.layer.weight.shape
 
     def image(self, shape: Shape | None) -> Shape | None:
         """Height and width: what is behind batch and channels."""
@@ -163,8 +161,13 @@ class Use:
         layer = self.layer
         if layer is None or layer.weight is None or layer.weight_quantization is None:
             return None
-        weights = self.graph.constants[layer.weight.tensor]
-        if not weights.size or not np.issubdtype(weights.dtype, np.integer) or self.weight_shape != weights.shape:
+        weights = self.graph.constant(layer.weight.tensor)
+        if (
+            weights is None
+            or not weights.size
+            or not np.issubdtype(weights.dtype, np.integer)
+            or self.weight_shape != weights.shape
+        ):
             return None
         channels = 1 if self.op == "ConvTranspose" else 0
         zero_point = layer.weight_quantization.zero_point

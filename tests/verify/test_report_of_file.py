@@ -25,7 +25,7 @@ from edgekd.verify.accuracy import Measured
 from edgekd.verify.assembly import Computed, report_of
 from edgekd.verify.facts import facts_of
 from edgekd.verify.reading import read_graph
-from edgekd.verify.report import Timings, verdict_of
+from edgekd.verify.report import CONVENTION, Timings, verdict_of
 from edgekd.verify.results import Certificate
 from edgekd.verify.rules import Finding
 
@@ -119,7 +119,7 @@ def test_the_json_has_every_key_of_the_contract(tmp_path: Path, conv4: Callable[
         "flavour": "qdq",
     }
     assert report["profile"] == {"name": "tu_accel_150k", "sha256": load_profile("tu_accel_150k").sha256}
-    assert report["params"] == {"total": 112_576, "cap": 149_999}
+    assert report["params"] == {"total": 112_576, "cap": 149_999, "convention": CONVENTION, "unknown": []}
     assert report["macs"] == 97_164_288
     memory = {
         key: report["memory"][key] for key in ("weight_bytes", "peak_activation_bytes", "peak_activation_bytes_fused")

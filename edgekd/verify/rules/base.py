@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -12,6 +12,7 @@ from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
 
 Status = Literal["pass", "fail", "unknown"]
+_MOST_SHOWN = 5
 Scalar = bool | int | float | str | None
 
 
@@ -73,3 +74,8 @@ def unsaid(profile: HardwareProfile, key: str, has: str, value: Scalar = None) -
     """Return the finding of a rule that cannot decide: `key` is absent from the profile, the file `has` this."""
     message = f"'{profile.name}' does not say {key}; the file has {has}"
     return Finding(status="unknown", message=message, attribute=key, value=value)
+
+
+def shown(nodes: Sequence[str]) -> str:
+    """Return the names of nodes, the first few where there are many."""
+    return ", ".join(nodes[:_MOST_SHOWN]) + (f" and {len(nodes) - _MOST_SHOWN} more" * (len(nodes) > _MOST_SHOWN))

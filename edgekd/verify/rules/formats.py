@@ -182,7 +182,9 @@ def _has_integer_bias(layer: Layer) -> bool:
 
 def _bias_width(facts: Facts, layer: Layer, shift: int) -> int:
     """Return the width that holds the biases divided by 2^shift; where that leaves a rest, that of the file."""
-    values = facts.graph.constants[layer.bias.tensor] if layer.bias else np.zeros(0, np.int32)
+    values = facts.graph.constant(layer.bias.tensor) if layer.bias else np.zeros(0, np.int32)
+    if values is None:  # folded from constants: its type alone is known
+        return layer.bias.bits if layer.bias else 0
     if not values.size or not np.issubdtype(values.dtype, np.integer):
         return 0 if not values.size else FLOAT_BITS
     if np.any(values.astype(np.int64) % (1 << shift)):

@@ -70,7 +70,7 @@ class Chain:
 
 def chain_of(facts: Facts) -> tuple[Chain, int] | None:
     """Return the chain that a network is, and its width; None for any other network."""
-    shapes = [shape for layer in facts.layers if len(shape := _weight_shape(facts.graph, layer)) == 4]
+    shapes = [shape for layer in facts.layers if len(shape := _weight_shape(layer)) == 4]
     if not shapes or len(shapes) != len(facts.layers):
         return None
     (width, channels, *window), rest = shapes[0], shapes[1:]
@@ -120,5 +120,5 @@ def largest(low: int, high: int, holds: Callable[[int], bool]) -> int | None:
     return low
 
 
-def _weight_shape(graph: Graph, layer: Layer) -> tuple[int, ...]:
-    return tuple(graph.constants[layer.weight.tensor].shape) if layer.weight else ()
+def _weight_shape(layer: Layer) -> tuple[int, ...]:
+    return layer.weight.shape if layer.weight else ()

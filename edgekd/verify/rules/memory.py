@@ -11,7 +11,7 @@ from edgekd.verify.memory import ActivationMemory
 from edgekd.verify.placement import deployed_plan, with_graph
 from edgekd.verify.planner import Plan
 from edgekd.verify.regions import ArenaRoom, arena_room, bias_room, stored_biases, stored_weights, weight_room
-from edgekd.verify.rules.base import Finding, Status, rule, unsaid
+from edgekd.verify.rules.base import Finding, Status, rule, shown, unsaid
 from edgekd.verify.rules.hints import smaller_input, widest
 
 _KEY = "memory.regions"
@@ -31,6 +31,7 @@ def weight_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     message = f"{needed:,} B of {what}, {room:,} B of memory for them"
     if undecided:
         message += f"; only if packed: the profile does not say weights.packing, unpacked they take {unpacked:,} B"
+    status, message = _with_unweighed(facts, status, message)
     hint = _narrower(facts, profile, room) if status == "fail" else None
     yield Finding(
         status=status, message=message, attribute=_KEY, value=needed, limit=room, source=profile.source(_KEY), hint=hint
@@ -45,9 +46,10 @@ def bias_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
         yield unsaid(profile, f"{_KEY} for biases", f"{needed:,} B of biases", needed)
         return
     own = f"{needed:,} B of biases, {room:,} B of memory for them" if room is not None else "counted with the weights"
+    status, message = _with_unweighed(facts, "pass" if room is None or needed <= room else "fail", own)
     yield Finding(
-        status="pass" if room is None or needed <= room else "fail",
-        message=own,
+        status=status,
+        message=message,
         attribute=_KEY,
         value=needed,
         limit=room,
@@ -76,6 +78,14 @@ def activation_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Findin
             source=profile.source(_KEY),
             hint=_arena_hint(facts, profile, room) if status != "pass" else None,
         )
+
+
+def _with_unweighed(facts: Facts, status: Status, message: str) -> tuple[Status, str]:
+    """What is not counted may be any size: it makes a pass unknown, and a failure no better."""
+    if status != "pass" or not facts.costs.unweighed:
+        return status, message
+    names = shown([node.name for node in facts.costs.unweighed])
+    return "unknown", f"{message}; without those of {names}, which the file does not tell"
 
 
 def _judge(memory: ActivationMemory, plan: Plan, room: ArenaRoom, profile: HardwareProfile) -> tuple[Status, str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from edgekd.profile import Cap, HardwareProfile
 from edgekd.verify.facts import Facts
-from edgekd.verify.rules.base import Finding, Status, rule, unsaid
+from edgekd.verify.rules.base import Finding, Status, rule, shown, unsaid
 from edgekd.verify.rules.hints import chain_of, widest
 
 _NOUNS = {"params": "parameters", "layers": "layers"}
@@ -16,7 +16,7 @@ _NOUNS = {"params": "parameters", "layers": "layers"}
 @rule("parameters", "params")
 def parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more parameters than the target holds."""
-    hidden = [node.name for node in facts.graph.nodes if node.has_subgraph]
+    hidden = [node.name for node in facts.costs.unweighed]
     found, cap = _judge(profile, "params", profile.params, facts.costs.parameters, hidden=hidden), profile.params.max
     failed = found.status == "fail"
     hint = widest(facts, lambda weights, biases: weights + biases <= (cap or 0)) if failed else None
@@ -36,7 +36,7 @@ def layers(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
 
 
 def _judge(profile: HardwareProfile, section: str, cap: Cap, total: int, *, hidden: Sequence[str] = ()) -> Finding:
-    """Compare a count with a cap; `hidden` are operators with graphs of their own, whose share is not in the total."""
+    """Compare a count with a cap; `hidden` are operators whose share the file does not tell."""
     key, noun = f"{section}.max", _NOUNS[section]
     if cap.max is None and not cap.unlimited:
         return unsaid(profile, key, f"{total:,} {noun}", total)
@@ -45,7 +45,7 @@ def _judge(profile: HardwareProfile, section: str, cap: Cap, total: int, *, hidd
         f"{total:,} {noun}, limited by memory only" if cap.max is None else f"{total:,} {noun} of at most {cap.max:,}"
     )
     if hidden:
-        message += f", without those inside {', '.join(hidden)}"
+        message += f", without those of {shown(hidden)}, which the file does not tell"
     if cap.max is not None and total > cap.max:
         status, message = "fail", f"{total:,} {noun} exceed the cap of {cap.max:,} by {total - cap.max:,}"
     return Finding(

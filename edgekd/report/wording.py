@@ -23,7 +23,7 @@ TESTS = {
 # What rules demand that are no functions of a file alone; the others say it in their docstring.
 _SENTENCES: Mapping[str, str] = {
     "data-fingerprint": "Accuracy is measured on the images that the file's manifest names.",
-    "bit-exact-engines": "Engines that add exactly give the integers that the certificate promises.",
+    "bit-exact-engines": "The engines that the certificate names give the same integers.",
     "golden-vectors": "The file gives the golden integers that were exported beside it.",
     "integer-simulation": "The arithmetics to simulate can compute this file.",
     "remark": "Something to know about this run; it decides nothing.",
@@ -65,12 +65,21 @@ def versions_line(environment: Environment) -> str:
 
 
 def certificate_line(certificate: Certificate) -> str:
-    """Whether the file computes the same integers everywhere, and if not, why."""
+    """Which arithmetics are proven to compute the same integers, and if not that of the target, why."""
     if certificate.bit_exact:
-        return "certificate: bit-exact everywhere (power-of-two scales, every sum below 2^24)"
+        proof = "power-of-two scales, every sum below 2^24"
+        if certificate.arithmetics and not certificate.unproven:
+            return f"certificate: bit-exact everywhere ({proof}, and nothing lies half way between integers)"
+        proven = f"certificate: bit-exact in onnxruntime at every optimization level{_beside(certificate)} ({proof})"
+        others = ", ".join(certificate.unproven)
+        return proven + (f"; not proven for {others}, which may round otherwise" if others else "")
     reasons = certificate.reasons[:MOST_REASONS] or ("not proven",)
     more = len(certificate.reasons) - len(reasons)
     return f"no certificate of bit-exactness: {'; '.join(reasons)}" + (f"; and {more} more" if more > 0 else "")
+
+
+def _beside(certificate: Certificate) -> str:
+    return f" and the arithmetic {', '.join(certificate.arithmetics)}" if certificate.arithmetics else ""
 
 
 def sqnr_line(rows: Sequence[SqnrRow]) -> str:

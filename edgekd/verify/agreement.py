@@ -19,7 +19,7 @@ from edgekd.verify.integer.sqnr import noise_of
 from edgekd.verify.integer.static import DEFAULT, certificate_of, chosen_arithmetic, simulator_of
 from edgekd.verify.integer.steps import Program
 from edgekd.verify.integer.values import RefusedError
-from edgekd.verify.results import OPTIMIZED, UNOPTIMIZED, EngineRow, SqnrRow
+from edgekd.verify.results import OPTIMIZED, UNOPTIMIZED, Certificate, EngineRow, SqnrRow
 from edgekd.verify.rules import Finding, Status
 
 if TYPE_CHECKING:
@@ -87,9 +87,10 @@ def compare_engines(facts: Facts, profile: HardwareProfile, embedded: Sequence[E
     from edgekd.verify.engines import compare
 
     rows = tuple(row for run in embedded[1:] if (row := compare(embedded[0], run)))
-    if not certificate_of(facts.lowered, profile).bit_exact:
+    certificate = certificate_of(facts.lowered, profile)
+    if not certificate.bit_exact:
         return Compared(rows)
-    covered = _certified(embedded, profile)
+    covered = _certified(embedded, certificate)
     differing = [row for run in covered if (row := compare(covered[-1], run)) and row.differing]
     excused = may_saturate(facts.lowered.program) and {row.engine for row in differing} == {OPTIMIZED}
     return Compared(rows, (_certified_finding([run.engine for run in covered], differing, excused=excused),))
@@ -162,11 +163,11 @@ def _golden(agrees: bool | None, message: str, share: float | None = None, limit
     )
 
 
-def _certified(embedded: Sequence[Embedded], profile: HardwareProfile) -> list[Embedded]:
-    """The engines that a certificate is about: those that round as it assumes, the integer ones last."""
+def _certified(embedded: Sequence[Embedded], certificate: Certificate) -> list[Embedded]:
+    """The engines that a certificate is about, the integer ones last."""
     from edgekd.verify.engines import integer_engine
 
-    names = {OPTIMIZED, UNOPTIMIZED, integer_engine(DEFAULT), integer_engine(chosen_arithmetic(profile).name)}
+    names = {OPTIMIZED, UNOPTIMIZED, *map(integer_engine, certificate.arithmetics)}
     return [run for run in embedded if run.engine in names]
 
 

@@ -45,10 +45,16 @@ class AccumulatorRow(Row):
 
 
 class Certificate(Row):
-    """Whether every implementation that adds exactly must give the same integers; if not, why."""
+    """Whether onnxruntime at every optimization level and the target's arithmetic must give the same integers.
+
+    If not, `reasons` say why. The target's is onnxruntime's own where the profile does not say. `arithmetics` are all
+    that are proven to agree with onnxruntime, `unproven` the others.
+    """
 
     bit_exact: bool
     reasons: tuple[str, ...] = ()
+    arithmetics: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
 
 
 class SqnrRow(Row):

@@ -15,7 +15,7 @@ from edgekd.verify.integer.steps import Program
 from edgekd.verify.integer.values import RefusedError
 from edgekd.verify.results import AccumulatorRow, Certificate
 
-DEFAULT = "ort"  # simulated where a profile does not say, and the half-even rounding that a certificate is about
+DEFAULT = "ort"  # simulated where a profile does not say, and what a certificate is about then
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,9 +68,11 @@ def accumulator_width(facts: Facts, profile: HardwareProfile) -> Iterator[Findin
 
 @rule("bit-exact")
 def bit_exact(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
-    """Every implementation that adds exactly gives the same integers: said where proved, demanded of none."""
-    if certificate_of(facts.lowered, profile).bit_exact:
-        message = "certified: every implementation that adds exactly gives these integers"
+    """The target's arithmetic gives the same integers as onnxruntime: said where proved, demanded of none."""
+    found = certificate_of(facts.lowered, profile)
+    if found.bit_exact:
+        message = "certified: onnxruntime at every optimization level, where its kernels do not saturate, and the "
+        message += f"arithmetic {', '.join(found.arithmetics)} give the same integers"
         yield Finding(status="pass", message=message, attribute="certificate", value=True)
 
 

@@ -131,7 +131,12 @@ def test_thousands_of_tensors_are_drawn_up_to_a_bound(make_report: Make) -> None
 @pytest.mark.parametrize(
     ("certificate", "words"),
     [
-        (Certificate(bit_exact=True), "certificate: bit-exact everywhere"),
+        (Certificate(bit_exact=True, arithmetics=("ort", "shift")), "certificate: bit-exact everywhere"),
+        (
+            Certificate(bit_exact=True, arithmetics=("ort", "xnnpack"), unproven=("shift",)),
+            "certificate: bit-exact in onnxruntime at every optimization level and the arithmetic ort, xnnpack (",
+        ),
+        (Certificate(bit_exact=True), "certificate: bit-exact in onnxruntime at every optimization level ("),
         (Certificate(bit_exact=False, reasons=("a", "b")), "no certificate of bit-exactness: a; b"),
         (Certificate(bit_exact=False, reasons=tuple("abcde")), "no certificate of bit-exactness: a; b; c; and 2 more"),
         (Certificate(bit_exact=False), "no certificate of bit-exactness: not proven"),

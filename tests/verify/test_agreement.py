@@ -122,6 +122,11 @@ def test_signed_activations_do_not_saturate(model: Any, monkeypatch: pytest.Monk
     assert not may_saturate(None)
 
 
+def test_an_arithmetic_that_the_certificate_names_must_agree(model: Any) -> None:
+    runs = [embedded(OPTIMIZED, 1, 2), embedded(UNOPTIMIZED, 1, 2), embedded("integer:xnnpack", 1, 3)]
+    assert [finding.status for finding in compare_engines(model(), FP32, runs).findings] == ["fail"]
+
+
 def test_other_arithmetics_are_no_contradiction(model: Any) -> None:
     runs = [embedded(OPTIMIZED, 1, 2), embedded(UNOPTIMIZED, 1, 2), embedded("integer:tflm", 1, 3)]
     assert [finding.status for finding in compare_engines(model(), FP32, runs).findings] == ["pass"]
@@ -245,6 +250,9 @@ def test_the_accumulator_rule(bits: int | None, status: str, model: Any) -> None
 def test_the_certificate_is_said_not_demanded(model: Any, qcdq: Any, analyse: Any) -> None:
     (finding,) = RULES["bit-exact"](model(), FP32)
     assert (finding.status, finding.value) == ("pass", True)
+    assert "arithmetic ort, xnnpack give" in finding.message
+    (unsaid,) = RULES["bit-exact"](model(), HardwareProfile(name="says nothing"))
+    assert unsaid.message == finding.message, "no stronger a claim where the target is not known"
     assert not list(RULES["bit-exact"](analyse(qcdq(3, 8, scale=0.01).conv(4, scale=0.3)), FP32))
 
 
@@ -253,3 +261,32 @@ def test_a_float_file_is_unknown(rule: str, qcdq: Any, analyse: Any) -> None:
     (finding,) = RULES[rule](analyse(qcdq(3, 8).conv(4, float_weights=True)), FP32)
     assert finding.status == "unknown"
     assert finding.node
+
+
+SHIFT = HardwareProfile(name="s", requant=Requant(multiplier="shift", rounding="half_up"))
+
+
+@pytest.mark.parametrize("rounding", ["half_up", None])
+def test_a_target_that_only_shifts_fails_each_node_with_other_scales(rounding: Any, qcdq: Any, analyse: Any) -> None:
+    """Of three convolutions the first and the last take a factor that is no power of two."""
+    net = qcdq(3, 8).conv(4, scale=0.3).conv(4, act_scale=2.0**-3).conv(4, act_scale=0.1)
+    profile = HardwareProfile(name="s", requant=Requant(multiplier="shift", rounding=rounding))
+    found = list(RULES["integer-arithmetic"](analyse(net), profile))
+    convs = [node.name for node in net.nodes if node.op_type == "Conv"]
+    assert [(item.status, item.node) for item in found] == [("fail", convs[0]), ("fail", convs[2])]
+    assert all("power-of-two scales" in (item.hint or "") and "--pot" not in (item.hint or "") for item in found)
+    net.metadata = manifest().to_metadata()
+    assert "--pot" in str(next(iter(RULES["integer-arithmetic"](analyse(net), profile))).hint)
+
+
+def test_a_ratio_of_float_scales_may_be_a_shift(qcdq: Any, analyse: Any) -> None:
+    net = qcdq(3, 8, scale=0.3).conv(4, act_scale=0.3)
+    (finding,) = RULES["integer-arithmetic"](analyse(net), SHIFT)
+    assert finding.status == "unknown"
+
+
+def test_an_average_of_nine_is_no_shift(qcdq: Any, analyse: Any) -> None:
+    (finding,) = RULES["integer-arithmetic"](analyse(qcdq(3, 3).conv(4).global_pool()), SHIFT)
+    assert (finding.status, finding.hint) == ("fail", "average a power of two of elements")
+    (finding,) = RULES["integer-arithmetic"](analyse(qcdq(3, 4).conv(4).global_pool()), SHIFT)
+    assert finding.status == "pass"

@@ -162,7 +162,7 @@ def _addition(step: AddTerms) -> Iterator[str]:
 
 
 def _rounds(step: AddTerms) -> bool:
-    return min(float(scale.min()) for scale in _scales(step)) < step.scale
+    return min(float(scale.min()) for scale in _scales(step)) < float(step.scale)
 
 
 def _scales(step: AddTerms) -> list[np.ndarray]:

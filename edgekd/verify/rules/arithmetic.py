@@ -7,9 +7,20 @@ from collections.abc import Iterator
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.integer.requant import arithmetic_name
-from edgekd.verify.integer.static import DEFAULT, accumulator_rows, certificate_of, chosen_arithmetic, simulator_of
+from edgekd.verify.integer.static import (
+    DEFAULT,
+    Unshiftable,
+    accumulator_rows,
+    certificate_of,
+    chosen_arithmetic,
+    simulator_of,
+    unshiftable,
+)
 from edgekd.verify.integer.values import RefusedError
 from edgekd.verify.rules.base import Finding, rule, unsaid
+
+_POT = "power-of-two scales: export with --pot"
+_SCALES = "power-of-two scales: quantize again with scales that are 2^k"
 
 
 @rule("integer-arithmetic", "requant")
@@ -18,6 +29,9 @@ def integer_arithmetic(facts: Facts, profile: HardwareProfile) -> Iterator[Findi
     program = facts.lowered.program
     if program is None:
         yield _not_lowered(facts)
+        return
+    if profile.requant.multiplier == "shift" and (unfit := unshiftable(program)):
+        yield from (_unfit(item, facts, profile) for item in unfit)
         return
     name = arithmetic_name(profile.requant)
     if name is None:
@@ -32,6 +46,22 @@ def integer_arithmetic(facts: Facts, profile: HardwareProfile) -> Iterator[Findi
     message = f"{len(program.steps)} integer steps, and the target {chosen_arithmetic(profile).sentence}"
     yield Finding(
         status="pass", message=message, attribute="requant", value=name, limit=name, source=profile.source("requant")
+    )
+
+
+def _unfit(found: Unshiftable, facts: Facts, profile: HardwareProfile) -> Finding:
+    """A node that a target which only shifts cannot rescale, and the scales that it would take."""
+    why = "the number of elements that it averages is" if found.averages else "its scales are"
+    hint = "average a power of two of elements" if found.averages else _POT if facts.manifest else _SCALES
+    return Finding(
+        status="fail",
+        message=f"{found.node} multiplies sums by {found.factor:.6g}, the target only by 2^k: {why} no power of two",
+        node=found.node,
+        attribute="requant.multiplier",
+        value=found.factor,
+        limit="shift",
+        source=profile.source("requant.multiplier"),
+        hint=hint,
     )
 
 

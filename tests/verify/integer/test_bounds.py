@@ -82,6 +82,45 @@ def test_a_target_that_rounds_otherwise_is_not_certified(name: str, reason: str,
     assert certificate(program_of(finer.model()), name).bit_exact
 
 
+def test_a_certificate_names_what_it_is_proven_for(net: Any, program_of: Any) -> None:
+    found = certificate(program_of(tiny(net).model()))
+    assert (found.arithmetics, found.unproven) == (("ort", "xnnpack"), ("tflm", "shift"))
+    exact = certificate(program_of(tiny(net, out=2.0**-14).model()))
+    assert (set(exact.arithmetics), exact.unproven) == (set(ARITHMETICS), ())
+    refused = certificate(program_of(tiny(net, out=0.1).model()))
+    assert (refused.arithmetics, set(refused.unproven)) == ((), set(ARITHMETICS))
+
+
+AVERAGES: dict[str, tuple[dict[str, Any], int, str]] = {
+    "even zero point": ({}, 2, ""),
+    "an odd zero point, added before or after rounding": ({}, 3, "odd zero point"),
+    "padding left out": ({"pads": [0, 1, 1, 0]}, 2, ""),
+    "padding counted": ({"pads": [0, 1, 1, 0], "count_include_pad": 1}, 2, "counts its padding"),
+    "ceil_mode": ({"pads": [1, 0, 0, 0], "ceil_mode": 1, "count_include_pad": 1}, 0, "ceil_mode"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(AVERAGES))
+def test_averages_on_which_onnxruntime_differs_from_itself(case: str, net: Any, program_of: Any) -> None:
+    window, zero, reason = AVERAGES[case]
+    made = net((1, 3, 8, 8), 2.0**-7).op("AveragePool", **{"kernel_shape": [2, 2], "strides": [2, 2], **window})
+    found = certificate(program_of(made.quantize(2.0**-6, zero).model()))
+    assert found.bit_exact == (not reason)
+    assert reason in " ".join(found.reasons)
+
+
+def test_a_zero_point_that_float32_does_not_add_exactly(net: Any, program_of: Any) -> None:
+    """Steps of 2^-21 beside a zero point of 100 are no float32."""
+
+    def build(zero: int) -> Program:
+        made = net((1, 2, 1, 2), 2.0**-12).op("AveragePool", kernel_shape=[1, 2])
+        program: Program = program_of(made.quantize(2.0**8, zero).model())
+        return program
+
+    assert certificate(build(0)).bit_exact
+    assert "zero point" in certificate(build(100)).reasons[0]
+
+
 def test_narrow_and_wrapping_targets_are_not_certified(net: Any, program_of: Any) -> None:
     program = program_of(tiny(net).model())
     assert "8" in certificate(program, bits=8).reasons[0]

@@ -30,15 +30,15 @@ class Rng:
         self.rng = np.random.default_rng(seed)
         self.dtype = np.int8 if self.rng.random() < 0.6 else np.uint8
 
-    def int(self, low: int, high: int) -> int:
+    def pick(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high + 1))
 
     def scale(self, low: int, high: int) -> float:
-        return 2.0 ** self.int(low, high)
+        return 2.0 ** self.pick(low, high)
 
     def zero(self) -> int:
         limits = np.iinfo(self.dtype)
-        return 0 if self.rng.random() < 0.5 else self.int(limits.min, limits.max)
+        return 0 if self.rng.random() < 0.5 else self.pick(limits.min, limits.max)
 
     def images(self, channels: int) -> Array:
         limits = np.iinfo(self.dtype)
@@ -46,13 +46,13 @@ class Rng:
 
 
 def conv(rng: Rng, net: Any, channels: int) -> None:
-    out, kernel = rng.int(1, 4), rng.int(1, 3)
-    scale = 2.0 ** rng.rng.integers(-9, -5, out) if rng.int(0, 1) else np.array(rng.scale(-9, -5))
+    out, kernel = rng.pick(1, 4), rng.pick(1, 3)
+    scale = 2.0 ** rng.rng.integers(-9, -5, out) if rng.pick(0, 1) else np.array(rng.scale(-9, -5))
     weight = rng.rng.integers(-127, 128, (out, channels, kernel, kernel)).astype(np.int8)
     bias = rng.rng.integers(-3000, 3000, out).astype(np.int32)
     names = [net.weights(weight, scale), net.weights(bias, scale * net.scale)]
-    net.op("Conv", *names, strides=[rng.int(1, 2)] * 2, pads=[rng.int(0, 1) for _ in range(4)])
-    if rng.int(0, 1):
+    net.op("Conv", *names, strides=[rng.pick(1, 2)] * 2, pads=[rng.pick(0, 1) for _ in range(4)])
+    if rng.pick(0, 1):
         net.op("Relu")
 
 
@@ -63,21 +63,21 @@ def gemm(rng: Rng, net: Any, channels: int) -> None:
 
 
 def average(rng: Rng, net: Any, _channels: int) -> None:
-    kernel = rng.int(1, 4)
+    kernel = rng.pick(1, 4)
     net.op(
         "AveragePool",
         kernel_shape=[kernel] * 2,
-        strides=[rng.int(1, 2)] * 2,
-        pads=[rng.int(0, kernel // 2) * (rng.int(0, 2) == 0) for _ in range(4)],
-        ceil_mode=int(rng.int(0, 4) == 0),
-        count_include_pad=rng.int(0, 1),
+        strides=[rng.pick(1, 2)] * 2,
+        pads=[rng.pick(0, kernel // 2) * (rng.pick(0, 2) == 0) for _ in range(4)],
+        ceil_mode=int(rng.pick(0, 4) == 0),
+        count_include_pad=rng.pick(0, 1),
     )
 
 
 def global_average(rng: Rng, net: Any, _channels: int) -> None:
-    side = rng.int(1, 8)
+    side = rng.pick(1, 8)
     net.op("MaxPool", kernel_shape=[SIDE + 1 - side] * 2)
-    if rng.int(0, 1):
+    if rng.pick(0, 1):
         net.op("GlobalAveragePool")
     else:
         net.op("ReduceMean", axes=[2, 3])
@@ -93,7 +93,7 @@ def combined(op: str) -> Callable[[Rng, Any, int], None]:
 
 
 def maximum(rng: Rng, net: Any, _channels: int) -> None:
-    net.op("MaxPool", kernel_shape=[2, 2], strides=[rng.int(1, 2)] * 2, ceil_mode=rng.int(0, 1))
+    net.op("MaxPool", kernel_shape=[2, 2], strides=[rng.pick(1, 2)] * 2, ceil_mode=rng.pick(0, 1))
 
 
 def clip(rng: Rng, net: Any, _channels: int) -> None:
@@ -117,7 +117,7 @@ KINDS: dict[str, Callable[[Rng, Any, int], None]] = {
 def made(kind: str, seed: int, net: Any) -> tuple[onnx.ModelProto, Array]:
     """A graph of one operator between quantizers, and images."""
     rng = Rng(seed)
-    channels, scale = rng.int(1, 5), rng.scale(-8, -3)
+    channels, scale = rng.pick(1, 5), rng.scale(-8, -3)
     graph = net((IMAGES, channels, SIDE, SIDE), scale, rng.zero(), rng.dtype)
     graph.scale = scale
     KINDS[kind](rng, graph, channels)

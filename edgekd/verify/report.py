@@ -24,9 +24,8 @@ from edgekd.verify.results import (
 from edgekd.verify.rules import Finding, Status
 
 CONVENTION = (
-    "weights and biases of the layers and constants of other operators with more than one element, each stored tensor "
-    "once, after constants are folded; of a BatchNorm that is not folded scale and shift, not mean and variance; "
-    "no quantization scales or zero points"
+    "each stored weight and bias once, constants folded; of a BatchNorm that is not folded scale and shift, not "
+    "mean and variance; no quantization scales or zero points"
 )
 DEPLOYED = "deployed"  # the stage of the lineage that is the file itself
 

@@ -46,6 +46,7 @@ def report_of(
     *,
     measured: Measured,
     computed: Computed,
+    errors: tuple[str, ...],
     warnings: tuple[str, ...],
     timings: Timings,
 ) -> Report:
@@ -61,6 +62,8 @@ def report_of(
         accuracy=measured.rows,
         layers=tuple(LayerRow.model_validate(vars(cost)) for cost in facts.costs.layers),
         lineage=_lineage(facts, measured.rows),
+        errors=errors,
+        pixels=measured.pixels,
         warnings=warnings,
         environment=Environment(edgekd=__version__, versions=versions(), cpu_flags=cpu_flags()),
         timings=timings,

@@ -12,6 +12,8 @@ from edgekd.verify.report import DEPLOYED
 
 SHOWN = ("teach", "assist", "scratch", "connect", "distill", "head", "meta", DEPLOYED)
 
+_TOUCHING = 1e-9  # intervals that touch overlap, whatever their sums round to
+
 Pair = tuple[AccuracyRow, AccuracyRow]
 Measurement = tuple[str, str, str, int, int, int]  # dataset, split, head, way, shot, query: what makes rows comparable
 
@@ -61,7 +63,7 @@ def _points(before: StageResult | None, after: StageResult | None) -> str:
 
 def _beyond_noise(pairs: Sequence[Pair]) -> str:
     """Say which differences are beyond both intervals."""
-    noisy = [abs(last.mean - first.mean) <= first.ci95 + last.ci95 for first, last in pairs]
+    noisy = [abs(last.mean - first.mean) <= first.ci95 + last.ci95 + _TOUCHING for first, last in pairs]
     if all(noisy):
         return "within noise"
     if not any(noisy):

@@ -70,9 +70,10 @@ _measuring = _apply(
     _measure(
         "--pixels",
         default="edgekd",
+        show_default=True,
         metavar="NAME",
-        help="How pixels enter a float input: edgekd is (pixel - 128) / 128, unit is pixel / 255, imagenet also takes off "
-        "the mean and divides by the deviation of each channel, raw is 0..255.  [default: edgekd]",
+        help="How pixels enter a float input: edgekd is (pixel - 128) / 128, unit is pixel / 255, imagenet then "
+        "takes off the mean and divides by the deviation of each channel, raw is 0..255.",
     ),
     _measure("--skip-bad", is_flag=True, help="Leave out images that cannot be read, and say which."),
 )
@@ -119,8 +120,10 @@ def command(ctx: click.Context, /, model: Path, **options: Any) -> None:  # noqa
     strict = options.pop("strict")
     try:
         entries = _verified(paths, options, many=many)
-    except (ModelError, DataError) as error:  # of a single file; the user reads it as of any command
-        write_outputs([Unverified(path=shown_path(model), error=shown_error(error))], targets, many=many, strict=strict)
+    except (ModelError, DataError) as error:  # of a single file
+        if model.exists():  # else the command is wrong, not a file
+            damaged = Unverified(path=shown_path(model), error=shown_error(error))
+            write_outputs([damaged], targets, many=many, strict=strict)
         raise
     console = _console(stderr=STDOUT in targets.values())
     for entry in entries:

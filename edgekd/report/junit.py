@@ -1,7 +1,7 @@
 """The findings of reports as JUnit XML: a suite for each file, a test case for each rule.
 
-A rule that cannot decide is a skipped case, and a failed one where strict or where the user required it; a file that could not be verified is an
-error. The form is the one that CI servers read.
+A rule that cannot decide is a skipped case, and a failed one where strict or where the user required it; a file that
+could not be verified is an error. The form is the one that CI servers read.
 """
 
 from __future__ import annotations

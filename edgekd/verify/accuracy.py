@@ -39,8 +39,8 @@ LARGEST_EMBEDDINGS_BYTES = 2**30  # of one engine
 class Options:
     """How accuracy is measured. `data` and `split` default to the manifest's, `size` (pixels) to the graph's input.
 
-    `requant` names arithmetics to simulate instead of the profile's own, `pixels` how they enter a float input: an entry
-    of `edgekd.data.preprocess.PIXELS`.
+    `requant` names arithmetics to simulate instead of the profile's own; `pixels`, an entry of
+    `edgekd.data.preprocess.PIXELS`, how they enter a float input.
     """
 
     data: str | None = None

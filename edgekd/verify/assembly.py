@@ -46,9 +46,9 @@ def report_of(
     *,
     measured: Measured,
     computed: Computed,
-    errors: tuple[str, ...],
     warnings: tuple[str, ...],
     timings: Timings,
+    errors: tuple[str, ...] = (),
 ) -> Report:
     """Put a report together."""
     return Report(

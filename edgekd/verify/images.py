@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edgekd.errors import ModelError
+from edgekd.errors import ModelError, UsageError
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Notify = Callable[[str], None]
 
-LARGEST_INPUT_BYTES = 2**30  # of one batch, as the graph fixes it
+LARGEST_INPUT_BYTES = 2**28  # of one batch, as the graph fixes it
 _LAYOUT = "(batch, channels, height, width)"
 
 
@@ -26,11 +26,13 @@ def load_images(facts: Facts, options: Options, spec: str, notify: Notify | None
     Raises:
         DataError: as `edgekd.data.load_split`.
         ModelError: the graph takes no images, or such that would take too much memory.
+        UsageError: pixels are asked for that an integer input does not take.
     """
     from edgekd.data import load_split
     from edgekd.data.preprocess import TooLargeError
 
     require_image_input(facts.graph)
+    _require_float(facts.graph, options.pixels)
     channels, height, width = _input_size(facts.graph)
     size = options.size or (height if height == width else None)
     data = facts.manifest.data if facts.manifest else None
@@ -75,6 +77,13 @@ def require_image_input(graph: Graph) -> None:
     taken = 4 * math.prod(shape)
     if taken > LARGEST_INPUT_BYTES:
         raise ModelError(f"{has}: one batch takes {taken:,} bytes, the limit is {LARGEST_INPUT_BYTES:,}")
+
+
+def _require_float(graph: Graph, pixels: str) -> None:
+    name = graph.inputs[0]
+    if pixels != "edgekd" and graph.value(name).is_integer:
+        takes = graph.value(name).dtype
+        raise UsageError(f"pixels '{pixels}' are for float inputs; '{name}' of {graph.path} takes {takes}")
 
 
 def _input_size(graph: Graph) -> tuple[int | None, int | None, int | None]:

@@ -6,7 +6,8 @@ The conventions:
   quantized is never stored, and dequantizing makes no copy. What is never quantized is stored as the float it is.
 - Views (Flatten, Reshape) rename; activations (Relu) work in place. Both take no memory of their own.
 - Operators run in the file's order; the inputs and the outputs of one are live together. Graph inputs are live from the
-  start, graph outputs to the end, those too that are computed from constants alone. An element takes whole bytes. Weights and kernels' scratch are not activations.
+  start, graph outputs to the end, those too that are computed from constants alone. An element takes whole bytes.
+  Weights and kernels' scratch are not activations.
 - *Fused* means that a convolution and the pool behind it run as one: only the pooled output is stored. Pools whose
   windows overlap are left alone, because fusing them would compute elements twice or keep lines.
 """

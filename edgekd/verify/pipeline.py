@@ -10,10 +10,10 @@ from pathlib import Path
 from edgekd.errors import EdgekdError, ModelError, ProfileError, StorageError, UsageError
 from edgekd.manifest import Manifest
 from edgekd.profile import HardwareProfile, load_profile, profile_names
+from edgekd.text import escaped
 from edgekd.verify.accuracy import Measured, Options, measure, unmeasured
 from edgekd.verify.assembly import Computed, report_of
 from edgekd.verify.estimates import estimates_of
-from edgekd.text import escaped
 from edgekd.verify.facts import Facts, facts_of
 from edgekd.verify.images import Notify
 from edgekd.verify.integer.static import accumulator_rows, certificate_of, chosen_arithmetic

@@ -99,9 +99,7 @@ def _view(path: Path, sha256: str, model: onnx.ModelProto) -> Graph:
     )
 
 
-def _require_numbers(
-    graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto], values: Mapping[str, Value]
-) -> None:
+def _require_numbers(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto], values: Mapping[str, Value]) -> None:
     """Refuse text where a network computes.
 
     Raises:

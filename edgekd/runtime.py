@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.data.preprocess import to_float, to_int8
+from edgekd.data.preprocess import PIXELS, normalized, to_int8, to_uint8
 from edgekd.errors import DataError, ModelError, UsageError, unknown
 from edgekd.files import sha256_file
 from edgekd.heads import Head, find_head
@@ -37,7 +37,9 @@ _LEVELS: dict[str, str] = {
     "all": "ORT_ENABLE_ALL",
 }
 _WITHOUT_INTEGER_KERNELS: dict[Optimization, Optimization] = {"extended": "basic", "all": "basic"}
-_PREPARE: dict[str, Callable[[Pixels], NDArray[Any]]] = {"tensor(int8)": to_int8, "tensor(float)": to_float}
+_FLOAT = "tensor(float)"
+_PREPARE: dict[str, Callable[[Pixels], NDArray[Any]]] = {"tensor(int8)": to_int8, "tensor(uint8)": to_uint8}
+_WORDS = {"tensor(int8)": "pixel - 128", "tensor(uint8)": "pixel, 0..255"}
 _INTEGERS = ("tensor(int8)", "tensor(uint8)")
 # Images to one run where the graph leaves the batch open: enough to hide the call, few enough to stay in the cache.
 _OPEN_BATCH = 16
@@ -54,18 +56,36 @@ class Classification:
     scores: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class OutputFormat:
+    """What integer outputs are worth: `real = scale * (integer - zero_point)`."""
+
+    scale: float = 1.0
+    zero_point: int = 0
+
+
 class Embedder:
     """An ONNX file as a function from images to embeddings.
 
     `threads` images are computed at a time, each by one core: 0 means all cores. An embedding depends neither on it nor
     on the images around it. `optimization` is onnxruntime's graph optimization level.
+    `pixels` names how pixels enter a float input, an entry of `edgekd.data.preprocess.PIXELS`; `output` is the format
+    of integer outputs where no manifest states it.
 
     Raises:
         ModelError: the file cannot be read, or its input and output are not those of an embedding network.
-        UsageError: a negative number of threads or an unknown optimization level.
+        UsageError: a negative number of threads, an unknown optimization level, or pixels that the file does not take.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0, optimization: Optimization = "all") -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int = 0,
+        optimization: Optimization = "all",
+        pixels: str = "edgekd",
+        output: OutputFormat | None = None,
+    ) -> None:
         if threads < 0:
             raise UsageError(f"threads must be 0 (all cores) or more, not {threads}")
         self.path = Path(path)
@@ -75,7 +95,9 @@ class Embedder:
         self._input = _sole("input", self._session.get_inputs())
         self._output = _sole("output", self._session.get_outputs())
         _require_image_input(self._input)
-        self.output_scale = _output_scale(self._output, self.manifest)
+        self._pixels = pixels
+        self.output_format = _output_format(self._output, self.manifest, output)
+        self._prepare_pixels, self.pixel_words = _entry(self._input, pixels)
 
     @property
     def base_mean(self) -> NDArray[np.float32] | None:
@@ -91,7 +113,13 @@ class Embedder:
             DataError: the images are not uint8 with four dimensions, or there are none.
             ModelError: the images are not the size that the graph takes, or onnxruntime cannot run it.
         """
-        embeddings: NDArray[np.float32] = self.outputs(images) * np.float32(self.output_scale)
+        return self.reals(self.outputs(images))
+
+    def reals(self, outputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Return outputs of the graph (n, d) as embeddings: integers less their zero point, times their scale."""
+        zero_point, scale = self.output_format.zero_point, np.float32(self.output_format.scale)
+        centred = outputs.astype(np.int64) - zero_point if zero_point else outputs
+        embeddings: NDArray[np.float32] = centred.astype(np.float32) * scale
         return embeddings
 
     def outputs(self, images: Pixels) -> NDArray[Any]:
@@ -112,8 +140,17 @@ class Embedder:
             DataError, ModelError: as `embed`.
         """
         self._require_size(images)
-        prepare: Callable[[Pixels], NDArray[Any]] = _PREPARE[self._input.type]
-        return {str(self._input.name): prepare(images)}
+        return {str(self._input.name): self._prepare_pixels(images)}
+
+    def reopened(self, optimization: Optimization) -> Embedder:
+        """Return the same file at another level of graph optimization."""
+        return Embedder(
+            self.path,
+            threads=self.threads,
+            optimization=optimization,
+            pixels=self._pixels,
+            output=self.output_format,
+        )
 
     def enroll(self, images: Pixels, labels: Sequence[str], head: str = "cosine") -> Prototypes:
         """Return the prototype of each class named in `labels` (n,), the mean of its images' embeddings.
@@ -149,7 +186,7 @@ class Embedder:
         return head.prepare(self.embed(images).astype(np.float64), centre)
 
     def _run_batch(self, images: Pixels) -> NDArray[Any]:
-        feed = {self._input.name: _PREPARE[self._input.type](images)}
+        feed = {self._input.name: self._prepare_pixels(images)}
         try:
             (outputs,) = self._session.run([self._output.name], feed)
         except _onnxruntime_errors() as error:
@@ -237,21 +274,36 @@ def _sole(kind: str, tensors: Sequence[Any]) -> Any:  # noqa: ANN401 - onnxrunti
 
 
 def _require_image_input(tensor: Any) -> None:  # noqa: ANN401
-    if tensor.type not in _PREPARE or len(tensor.shape) != 4:
+    if tensor.type not in (*_PREPARE, _FLOAT) or len(tensor.shape) != 4:
         raise ModelError(
-            f"input '{tensor.name}' must be int8 or float (batch, channels, height, width), "
+            f"input '{tensor.name}' must be int8, uint8 or float (batch, channels, height, width), "
             f"not {tensor.type} {tuple(tensor.shape)}"
         )
 
 
-def _output_scale(tensor: Any, manifest: Manifest | None) -> float:  # noqa: ANN401
-    if tensor.type not in ("tensor(float)", *_INTEGERS) or len(tensor.shape) < 2:
+def _entry(tensor: Any, pixels: str) -> tuple[Callable[[Pixels], NDArray[Any]], str]:  # noqa: ANN401
+    """Return how images become the input, and that in words."""
+    if pixels not in PIXELS:
+        raise UsageError(unknown("way of pixels", pixels, PIXELS))
+    if tensor.type == _FLOAT:
+        return lambda images: normalized(images, pixels), PIXELS[pixels].words
+    if pixels != "edgekd":
+        raise UsageError(f"pixels '{pixels}' are for float inputs; '{tensor.name}' takes {_WORDS[tensor.type]} itself")
+    return _PREPARE[tensor.type], _WORDS[tensor.type]
+
+
+def _output_format(tensor: Any, manifest: Manifest | None, given: OutputFormat | None) -> OutputFormat:  # noqa: ANN401
+    if tensor.type not in (_FLOAT, *_INTEGERS) or len(tensor.shape) < 2:
         raise ModelError(
             f"output '{tensor.name}' must be int8, uint8 or float (batch, values), "
             f"not {tensor.type} {tuple(tensor.shape)}"
         )
-    if tensor.type == "tensor(float)":
-        return 1.0
-    if manifest is None:
-        raise ModelError(f"output '{tensor.name}' is integer and its scale is unknown: the file has no manifest")
-    return manifest.output.scale
+    if tensor.type == _FLOAT:
+        return OutputFormat()
+    if manifest is not None:
+        return OutputFormat(manifest.output.scale)
+    if given is None:
+        raise ModelError(
+            f"output '{tensor.name}' is integer and its scale is unknown: neither a manifest nor constants say it"
+        )
+    return given

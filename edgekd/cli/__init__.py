@@ -1,6 +1,7 @@
 """The command line: parse, call, print, set the exit code. Nothing else in edgekd prints or exits.
 
-Exit codes: 0 pass, 1 the verdict is fail, 2 something the user can fix, 3 unknown under `--strict`.
+Exit codes: 0 pass, 1 the verdict is fail, 2 something the user can fix, 3 unknown under `--strict`, or
+a `--require` that could not be decided.
 A command is a module of this package with a click command named `command`; it appears by being there.
 """
 

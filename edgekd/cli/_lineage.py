@@ -12,6 +12,9 @@ from edgekd.verify.report import DEPLOYED
 
 SHOWN = ("teach", "assist", "scratch", "connect", "distill", "head", "meta", DEPLOYED)
 
+_TOUCHING = 1e-9  # intervals that touch overlap, whatever their sums round to
+
+Pair = tuple[AccuracyRow, AccuracyRow]
 Measurement = tuple[str, str, str, int, int, int]  # dataset, split, head, way, shot, query: what makes rows comparable
 
 
@@ -31,7 +34,10 @@ def stages_table(lineage: Iterable[StageResult], deployed: str) -> Table:
 
 
 def gains(lineage: Iterable[StageResult]) -> str:
-    """Say what each step gained or cost in points of accuracy; empty where no two stages can be compared."""
+    """Say what each step gained or cost in points of accuracy, and whether that is more than noise.
+
+    Noise: the difference is within the two 95 % intervals together. Empty where no two stages can be compared.
+    """
     stages = {stage.stage: stage for stage in lineage}
     distilled, meta = stages.get("distill"), stages.get("meta")
     student = meta or distilled
@@ -44,13 +50,32 @@ def gains(lineage: Iterable[StageResult]) -> str:
 
 
 def _points(before: StageResult | None, after: StageResult | None) -> str:
-    """Return "+1.2/+3.4 points (1-shot/5-shot)" over what was measured on both."""
+    """Return "+1.2/+3.4 points (1-shot/5-shot; beyond both intervals)" over what was measured on both."""
     old, new = _measured(before), _measured(after)
     common = sorted(old.keys() & new.keys())
     if not common:
         return ""
-    points = "/".join(f"{100 * (new[key].mean - old[key].mean):+.1f}" for key in common)
-    return f"{points} points ({'/'.join(f'{shot}-shot' for *_, shot, _ in common)})"
+    pairs = [(old[key], new[key]) for key in common]
+    points = "/".join(f"{100 * (last.mean - first.mean):+.1f}" for first, last in pairs)
+    shots = "/".join(f"{last.shot}-shot" for _, last in pairs)
+    return f"{points} points ({shots}; {_beyond_noise(pairs)}{_episodes(pairs)})"
+
+
+def _beyond_noise(pairs: Sequence[Pair]) -> str:
+    """Say which differences are beyond both intervals."""
+    noisy = [abs(last.mean - first.mean) <= first.ci95 + last.ci95 + _TOUCHING for first, last in pairs]
+    if all(noisy):
+        return "within noise"
+    if not any(noisy):
+        return "beyond both intervals"
+    names = [f"{last.shot}-shot" for (_, last), inside in zip(pairs, noisy, strict=True) if inside]
+    return f"{', '.join(names)} within noise"
+
+
+def _episodes(pairs: Sequence[Pair]) -> str:
+    """Say where two accuracies are not of equally many episodes."""
+    first, last = pairs[0]
+    return "" if first.episodes == last.episodes else f"; {first.episodes:,} against {last.episodes:,} episodes"
 
 
 def _measured(stage: StageResult | None) -> Mapping[Measurement, AccuracyRow]:

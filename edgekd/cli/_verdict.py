@@ -15,7 +15,7 @@ from edgekd.cli._lineage import gains, stages_table
 from edgekd.report.wording import estimate_line, live_set, region_line, versions_line, weights_by_width
 from edgekd.verify.accuracy import FINGERPRINT_RULE
 from edgekd.verify.report import Report, Unverified, collect
-from edgekd.verify.requirements import RULE
+from edgekd.verify.requirements import undecided
 from edgekd.verify.rules import Finding
 
 COLOURS = {"fail": "bold red", "pass": "green", "unknown": "yellow"}
@@ -38,6 +38,8 @@ def print_report(console: Console, report: Report) -> None:
     )
     console.print(_findings_table(report.findings))
     _print_lines(console, [*_memory_lines(report), *(f"estimate: {estimate_line(row)}" for row in report.estimates)])
+    if report.pixels:
+        _print_lines(console, [f"pixels enter as {report.pixels}"])
     if len({row.engine for row in report.accuracy}) > 1 or report.engines:
         console.print(engines_table(report))
     _print_lines(console, [*arithmetic_lines(report), *(f"warning: {text}" for text in _warnings(report))])
@@ -145,8 +147,8 @@ def _memory_lines(report: Report) -> list[str]:
 def _warnings(report: Report) -> Iterable[str]:
     """The report's own, and what a requirement that could not be decided means for the exit code."""
     yield from report.warnings
-    if any(finding.rule == RULE and finding.status == "unknown" for finding in report.findings):
-        yield "a requirement could not be decided, which is not a failure; --strict makes it exit code 3"
+    if undecided(report):
+        yield "a requirement could not be decided: the exit code is 3, with or without --strict"
 
 
 def _coloured(status: str) -> str:

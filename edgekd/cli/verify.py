@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 EXIT_CODES = {"pass": 0, "fail": 1, "unknown": 0}
 EXIT_FIX = 2
 LOG_WIDTH = 120  # columns
-EXIT_UNKNOWN_STRICT = 3
-SEVERITY = (0, EXIT_UNKNOWN_STRICT, 1, EXIT_FIX)  # of several files the worst exit code counts
+EXIT_UNKNOWN = 3
+SEVERITY = (0, EXIT_UNKNOWN, 1, EXIT_FIX)  # of several files the worst exit code counts
 
 _check, _measure = option("What is checked"), option("How accuracy is measured")
 _gate, _write = option("What decides the exit code"), option("What is written")
@@ -67,6 +67,14 @@ _measuring = _apply(
     _measure("--seed", default=0, show_default=True, help="Seed of the episodes."),
     _measure("--head", help="cosine, euclid, centred or logistic.  [default: as the file's lineage, else cosine]"),
     _measure("--size", type=int, help="Resize images to SIZE x SIZE pixels.  [default: the size of the graph's input]"),
+    _measure(
+        "--pixels",
+        default="edgekd",
+        show_default=True,
+        metavar="NAME",
+        help="How pixels enter a float input: edgekd is (pixel - 128) / 128, unit is pixel / 255, imagenet then "
+        "takes off the mean and divides by the deviation of each channel, raw is 0..255.",
+    ),
     _measure("--skip-bad", is_flag=True, help="Leave out images that cannot be read, and say which."),
 )
 _gating = _apply(
@@ -75,9 +83,9 @@ _gating = _apply(
         multiple=True,
         metavar="TEXT",
         help='A limit of your own, such as "accuracy[5w5s] >= 0.60"; may be given several times. accuracy is the mean '
-        "of every engine measured, accuracy_low the lower end of its interval.",
+        "of every engine measured, accuracy_low the lower end of its interval. Exit 3 where it cannot be decided.",
     ),
-    _gate("--strict", is_flag=True, help="Exit 3 where the verdict is unknown."),
+    _gate("--strict", is_flag=True, help="Exit 3 where the verdict is unknown, not only a --require."),
 )
 _writing = _apply(
     _write("--json", type=_file, metavar="FILE", help="The report as JSON; - is stdout, here and below."),
@@ -98,34 +106,53 @@ def command(ctx: click.Context, /, model: Path, **options: Any) -> None:  # noqa
     """Check MODEL.onnx, or every ONNX file below FOLDER, against a hardware profile; measure few-shot accuracy.
 
     Any ONNX file will do; one that edgekd exported names its own profile, images and protocol. Exit code: 0 pass or
-    unknown, 1 fail, 2 something to fix in the command or a file, 3 unknown with --strict; of several files the worst.
+    unknown, 1 fail, 2 something to fix in the command or a file, 3 unknown with --strict or where a --require could not
+    be decided; of several files the worst.
     """
     from edgekd.cli._outputs import STDOUT, require_writable, targets_of, write_outputs
     from edgekd.cli._verdict import print_failures, print_report, print_summary
-    from edgekd.verify import Report
+    from edgekd.errors import DataError, ModelError
+    from edgekd.verify import Report, Unverified, shown_error, shown_path
 
     targets = targets_of(options)
     many, paths = _paths(model)
     require_writable(targets, paths)
     strict = options.pop("strict")
-    entries = _verified(paths, options, many=many)
+    try:
+        entries = _verified(paths, options, many=many)
+    except (ModelError, DataError) as error:  # of a single file
+        if model.exists():  # else the command is wrong, not a file
+            damaged = Unverified(path=shown_path(model), error=shown_error(error))
+            write_outputs([damaged], targets, many=many, strict=strict)
+        raise
     console = _console(stderr=STDOUT in targets.values())
     for entry in entries:
         if isinstance(entry, Report):
             (print_failures if many else print_report)(console, entry)
     if many:
         print_summary(console, entries)
+    _print_errors(entries)
     write_outputs(entries, targets, many=many, strict=strict)
     ctx.exit(max((exit_code(entry, strict=strict) for entry in entries), key=SEVERITY.index))
 
 
 def exit_code(entry: Entry, *, strict: bool) -> int:
     """Return what one file alone would make the command exit with."""
-    from edgekd.verify import Unverified
+    from edgekd.verify import Unverified, undecided
 
-    if isinstance(entry, Unverified):
+    if isinstance(entry, Unverified) or entry.errors:
         return EXIT_FIX
-    return EXIT_UNKNOWN_STRICT if strict and entry.verdict == "unknown" else EXIT_CODES[entry.verdict]
+    if entry.verdict == "unknown" and (strict or undecided(entry)):
+        return EXIT_UNKNOWN
+    return EXIT_CODES[entry.verdict]
+
+
+def _print_errors(entries: Sequence[Entry]) -> None:
+    from edgekd.verify import Report
+
+    for entry in entries:
+        for text in entry.errors if isinstance(entry, Report) else ():
+            click.echo(f"Error: {text}", err=True)
 
 
 def _paths(model: Path) -> tuple[bool, tuple[Path, ...]]:

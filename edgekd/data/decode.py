@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.data.cache import Made
-from edgekd.data.preprocess import as_array, fitter
+from edgekd.data.preprocess import as_array, fitter, require_room
 from edgekd.data.request import Notify
 from edgekd.data.source import Member, Source
 
@@ -61,6 +61,7 @@ def decode(files: Files, size: int | None, channels: int, notify: Notify) -> Mad
     """
     source, members = files.source, files.members
     width, height = (size, size) if size else _usual_size(source, members)
+    require_room(len(members), height, width, channels)
     images = np.zeros((len(members), height, width, channels), np.uint8)
     convert = fitter(height, width, channels)
 

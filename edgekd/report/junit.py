@@ -1,7 +1,7 @@
 """The findings of reports as JUnit XML: a suite for each file, a test case for each rule.
 
-A rule that cannot decide is a skipped case, and a failed one where strict; a file that could not be verified is an
-error. The form is the one that CI servers read.
+A rule that cannot decide is a skipped case, and a failed one where strict or where the user required it; a file that
+could not be verified is an error. The form is the one that CI servers read.
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ def _case(report: Report, name: str, findings: Sequence[Finding], *, strict: boo
     case = ET.Element("testcase", name=_clean(name), classname=_clean(report.model.path))
     failed = [finding for finding in findings if finding.status == "fail"]
     unknown = [finding for finding in findings if finding.status == "unknown"]
-    if failed or (strict and unknown):
-        found = [*failed, *(unknown if strict else ())]
+    counts = strict or findings[0].rule == REQUIRE  # a gate that cannot be decided does not let pass
+    if failed or (counts and unknown):
+        found = [*failed, *(unknown if counts else ())]
         failure = ET.SubElement(case, "failure", type=found[0].rule, message=_clean(found[0].message))
         failure.text = _clean("\n".join(_line(finding) for finding in found))
     elif unknown:

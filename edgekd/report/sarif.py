@@ -47,7 +47,7 @@ def sarif_log(entries: Entries) -> str:
         },
         "invocations": [
             {
-                "executionSuccessful": not failed,
+                "executionSuccessful": not failed and not any(report.errors for report in reports),
                 "toolExecutionNotifications": [_notification(entry) for entry in failed],
             }
         ],

@@ -22,6 +22,7 @@ TESTS = {
 
 # What rules demand that are no functions of a file alone; the others say it in their docstring.
 _SENTENCES: Mapping[str, str] = {
+    "few-shot-accuracy": "The file runs on images and gives an embedding of each.",
     "data-fingerprint": "Accuracy is measured on the images that the file's manifest names.",
     "bit-exact-engines": "The engines that the certificate names give the same integers.",
     "golden-vectors": "The file gives the golden integers that were exported beside it.",

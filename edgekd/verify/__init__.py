@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from edgekd.verify.accuracy import Options
-from edgekd.verify.pipeline import find_models, verify, verify_each
-from edgekd.verify.report import Collection, Report, Unverified, collect
+from edgekd.verify.pipeline import find_models, shown_error, verify, verify_each
+from edgekd.verify.report import Collection, Report, Unverified, collect, shown_path
 from edgekd.verify.request import Request
-from edgekd.verify.requirements import Requirement, parse
+from edgekd.verify.requirements import Requirement, parse, undecided
 
 __all__ = [
     "Collection",
@@ -18,6 +18,9 @@ __all__ = [
     "collect",
     "find_models",
     "parse",
+    "shown_error",
+    "shown_path",
+    "undecided",
     "verify",
     "verify_each",
 ]

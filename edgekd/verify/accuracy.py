@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.errors import ModelError
 from edgekd.manifest import AccuracyRow, DataRef, Manifest
 from edgekd.profile import HardwareProfile
 from edgekd.verify.agreement import check_golden, compare_engines, simulators
 from edgekd.verify.enough import require_enough
 from edgekd.verify.environment import cpu_flags, saturation_warning
 from edgekd.verify.facts import Facts
+from edgekd.verify.images import Notify, load_images
 from edgekd.verify.integer.static import accumulator_rows
+from edgekd.verify.outputs import output_format
 from edgekd.verify.rehearsal import rehearse
 from edgekd.verify.results import OPTIMIZED, UNOPTIMIZED, AccumulatorRow, EngineRow, SqnrRow
 from edgekd.verify.rules import Finding
@@ -24,18 +27,20 @@ from edgekd.verify.rules import Finding
 if TYPE_CHECKING:
     from edgekd.data import ImageSet
     from edgekd.fewshot import Protocol
+    from edgekd.runtime import Embedder
     from edgekd.verify.engines import Embedded
     from edgekd.verify.integer.simulator import Simulator
 
-FINGERPRINT_RULE = "data-fingerprint"
-Notify = Callable[[str], None]
+FINGERPRINT_RULE, MEASURED_RULE = "data-fingerprint", "few-shot-accuracy"
+LARGEST_EMBEDDINGS_BYTES = 2**30  # of one engine
 
 
 @dataclass(frozen=True)
 class Options:
     """How accuracy is measured. `data` and `split` default to the manifest's, `size` (pixels) to the graph's input.
 
-    `requant` names arithmetics to simulate instead of the profile's own.
+    `requant` names arithmetics to simulate instead of the profile's own; `pixels`, an entry of
+    `edgekd.data.preprocess.PIXELS`, how they enter a float input.
     """
 
     data: str | None = None
@@ -49,6 +54,7 @@ class Options:
     seed: int = 0
     head: str = "cosine"
     requant: tuple[str, ...] = ()
+    pixels: str = "edgekd"
 
     def protocols(self) -> list[Protocol]:
         """One protocol a shot.
@@ -65,7 +71,8 @@ class Options:
 class Measured:
     """Accuracy rows of every engine, how the engines differ, and what was found on the way.
 
-    `accumulators` count overflows where the profile's arithmetic was simulated.
+    `accumulators` count overflows where the profile's arithmetic was simulated. `pixels` says how images entered, and
+    `errors` why the file could not be measured.
     """
 
     rows: tuple[AccuracyRow, ...] = ()
@@ -74,6 +81,14 @@ class Measured:
     engines: tuple[EngineRow, ...] = ()
     accumulators: tuple[AccumulatorRow, ...] = ()
     sqnr: tuple[SqnrRow, ...] = ()
+    pixels: str | None = None
+    errors: tuple[str, ...] = ()
+
+
+def unmeasured(error: str, *, invalid: bool = False) -> Measured:
+    """Return what a file that cannot be measured leaves: the reason, as a finding, and as an error unless known."""
+    finding = Finding(rule=MEASURED_RULE, status="unknown", message=f"accuracy could not be measured: {error}")
+    return Measured(findings=(finding,), errors=() if invalid else (error,))
 
 
 def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: Notify | None = None) -> Measured:
@@ -90,11 +105,16 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
     if spec is None:
         nothing = "accuracy not measured: the file names no images, give some with --data"
         return Measured((), (*simulated.findings, *golden.findings), (nothing, *golden.warnings), sqnr=golden.sqnr)
+    from edgekd.runtime import Embedder
+
     protocols = options.protocols()  # impossible ones are refused before the images are read
     images = load_images(facts, options, spec, notify)
     require_enough(images, protocols)
-    rehearse(facts.graph.path, images.images)
-    embedded = _embed_all(facts, simulated.simulators, images.images)
+    output = output_format(facts.graph)
+    dimensions = rehearse(facts.graph.path, images.images, pixels=options.pixels, output=output)
+    _refuse_large(facts, dimensions, len(images.images))
+    embedder = Embedder(facts.graph.path, pixels=options.pixels, output=output)
+    embedded = _embed_all(facts, embedder, simulated.simulators, images.images)
     compared = compare_engines(facts, profile, embedded)
     warnings = (*_novelty_warnings(facts.manifest, spec), *_arithmetic_warnings(), *golden.warnings)
     findings = _fingerprint_findings(facts.manifest, spec, images)
@@ -105,17 +125,18 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
         engines=compared.rows,
         accumulators=_counted(facts, profile, embedded),
         sqnr=golden.sqnr,
+        pixels=embedder.pixel_words,
     )
 
 
-def _embed_all(facts: Facts, simulators: Sequence[Simulator], images: NDArray[np.uint8]) -> tuple[Embedded, ...]:
+def _embed_all(
+    facts: Facts, optimized: Embedder, simulators: Sequence[Simulator], images: NDArray[np.uint8]
+) -> tuple[Embedded, ...]:
     """The images through onnxruntime, the same without optimizations, and each simulated arithmetic."""
-    from edgekd.runtime import Embedder
-    from edgekd.verify.engines import run_onnxruntime, run_simulator
+    from edgekd.verify.engines import open_embedder, run_onnxruntime, run_simulator
 
     program = facts.lowered.program
-    optimized = Embedder(facts.graph.path)
-    plain = Embedder(facts.graph.path, optimization="none")
+    plain = open_embedder(optimized, "none")
     return (
         run_onnxruntime(optimized, OPTIMIZED, images, program),
         run_onnxruntime(plain, UNOPTIMIZED, images, program),
@@ -155,32 +176,18 @@ def _counted(facts: Facts, profile: HardwareProfile, embedded: Sequence[Embedded
     return tuple(row.model_copy(update={"overflows": overflows[row.node]}) for row in rows)
 
 
-def load_images(facts: Facts, options: Options, spec: str, notify: Notify | None = None) -> ImageSet:
-    """Return the images to measure on, in the size and channels that the graph takes.
+def _refuse_large(facts: Facts, dimensions: int, count: int) -> None:
+    """Refuse embeddings that would not fit beside each other, those of every engine.
 
     Raises:
-        DataError: as `edgekd.data.load_split`.
+        ModelError: with their number and size.
     """
-    from edgekd.data import load_split
-
-    channels, height, width = _input_size(facts)
-    size = options.size or (height if height == width else None)
-    data = facts.manifest.data if facts.manifest else None
-    return load_split(
-        spec,
-        options.split or (data.split if data else "test"),
-        size=size,
-        channels=channels,
-        skip_bad=options.skip_bad,
-        seed=data.seed if data else 0,
-        notify=notify,
-    )
-
-
-def _input_size(facts: Facts) -> tuple[int | None, int | None, int | None]:
-    """Channels, height and width of the first graph input (n, c, h, w); None where the graph leaves them open."""
-    shape = facts.graph.value(facts.graph.inputs[0]).shape if facts.graph.inputs else None
-    return (shape[1], shape[2], shape[3]) if shape and len(shape) == 4 else (None, None, None)
+    taken = 4 * dimensions * count
+    if taken > LARGEST_EMBEDDINGS_BYTES:
+        raise ModelError(
+            f"{facts.graph.path}: {count:,} embeddings of {dimensions:,} values take {taken:,} bytes, "
+            f"the limit is {LARGEST_EMBEDDINGS_BYTES:,}"
+        )
 
 
 def _fingerprint_findings(manifest: Manifest | None, spec: str, images: ImageSet) -> tuple[Finding, ...]:

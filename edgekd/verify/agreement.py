@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SIMULATION_RULE, ENGINES_RULE, GOLDEN_RULE = "integer-simulation", "bit-exact-engines", "golden-vectors"
 MAX_LSB_FLOAT, MAX_SHARE_FLOAT = 1, 0.01  # what export allows where scales are floats
 
+LARGEST_SIMULATED_BYTES = 2**27  # of activations; the simulator holds every tensor of an image, in wider types
+
 
 @dataclass(frozen=True)
 class Simulators:
@@ -67,6 +69,11 @@ def simulators(facts: Facts, profile: HardwareProfile, names: Sequence[str]) -> 
             raise UsageError(unknown("arithmetic", name, ARITHMETICS))
     if facts.lowered.program is None:
         return Simulators((), ())
+    plan = facts.memory.plan
+    if plan is not None and plan.peak_bytes > LARGEST_SIMULATED_BYTES:
+        limit = f"the limit is {LARGEST_SIMULATED_BYTES:,}"
+        message = f"not simulated: one image has {plan.peak_bytes:,} bytes of activations, {limit}"
+        return Simulators((), (Finding(rule=SIMULATION_RULE, status="unknown", message=message),))
     ready, findings = [], []
     for name in names or (arithmetic_name(profile.requant) or DEFAULT,):
         try:

@@ -48,6 +48,7 @@ def report_of(
     computed: Computed,
     warnings: tuple[str, ...],
     timings: Timings,
+    errors: tuple[str, ...] = (),
 ) -> Report:
     """Put a report together."""
     return Report(
@@ -65,6 +66,8 @@ def report_of(
         accuracy=measured.rows,
         layers=tuple(LayerRow.model_validate(vars(cost)) for cost in facts.costs.layers),
         lineage=_lineage(facts, measured.rows),
+        errors=errors,
+        pixels=measured.pixels,
         warnings=warnings,
         environment=Environment(edgekd=__version__, versions=versions(), cpu_flags=cpu_flags()),
         timings=timings,

@@ -42,7 +42,7 @@ def run_onnxruntime(embedder: Embedder, engine: str, images: Pixels, program: Pr
         DataError, ModelError: as `Embedder.embed`.
     """
     outputs = embedder.outputs(images)
-    embeddings = outputs * np.float32(embedder.output_scale)
+    embeddings = embedder.reals(outputs)
     if np.issubdtype(outputs.dtype, np.integer):
         return Embedded(engine, embeddings, outputs.astype(np.int64))
     result = _sole_result(program)
@@ -66,13 +66,13 @@ def run_simulator(simulator: Simulator, embedder: Embedder, images: Pixels) -> E
         for node, count in done.overflows.items():
             overflows[node] += count
     integers = np.concatenate(parts)
-    embeddings = _reals(integers, result) if result.dequantized else integers * np.float32(embedder.output_scale)
+    embeddings = _reals(integers, result) if result.dequantized else embedder.reals(integers)
     return Embedded(integer_engine(simulator.arithmetic.name), embeddings, integers.astype(np.int64), overflows)
 
 
 def open_embedder(embedder: Embedder, optimization: Optimization) -> Embedder:
     """Return the same file at another level of graph optimization."""
-    return Embedder(embedder.path, threads=embedder.threads, optimization=optimization)
+    return embedder.reopened(optimization)
 
 
 def compare(reference: Embedded, other: Embedded) -> EngineRow | None:

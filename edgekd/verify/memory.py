@@ -6,7 +6,8 @@ The conventions:
   quantized is never stored, and dequantizing makes no copy. What is never quantized is stored as the float it is.
 - Views (Flatten, Reshape) rename; activations (Relu) work in place. Both take no memory of their own.
 - Operators run in the file's order; the inputs and the outputs of one are live together. Graph inputs are live from the
-  start, graph outputs to the end. An element takes whole bytes. Weights and kernels' scratch are not activations.
+  start, graph outputs to the end, those too that are computed from constants alone. An element takes whole bytes.
+  Weights and kernels' scratch are not activations.
 - *Fused* means that a convolution and the pool behind it run as one: only the pooled output is stored. Pools whose
   windows overlap are left alone, because fusing them would compute elements twice or keep lines.
 """
@@ -52,7 +53,8 @@ class _Tensor:
 def memory_of(graph: Graph) -> ActivationMemory:
     """Plan the activation memory of a graph."""
     names = dict.fromkeys((*graph.inputs, *(name for node in graph.nodes for name in node.outputs if name)))
-    unsized = tuple(name for name in names if name not in graph.fixed and graph.value(name).shape is None)
+    stored = graph.fixed - graph.results
+    unsized = tuple(name for name in names if name not in stored and graph.value(name).shape is None)
     if unsized:
         return ActivationMemory(None, None, (), unsized)
     walk = _Walk(graph)
@@ -80,7 +82,7 @@ class _Walk:
             self._give_home(name, 0)
             self.homes[name].lasting = True
         for node in self.graph.nodes:
-            if node.outputs[0] not in self.graph.fixed:
+            if node.outputs[0] not in self.graph.fixed or self.graph.results.intersection(node.outputs):
                 self._visit(node)
         for name in self.graph.outputs:
             if name in self.homes:
@@ -99,8 +101,9 @@ class _Walk:
         for home in homes.values():
             home.last_step = step
             home.readers.append(node)
-        for name in filter(None, node.outputs):
-            self._give_home(name, step)
+        for name in node.outputs:
+            if name in self.bits:
+                self._give_home(name, step)
 
     def _shares(self, node: Node, source: _Tensor) -> bool:
         """Say whether a node's output lies where its input lies; note where a tensor is read more than once."""

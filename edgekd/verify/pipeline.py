@@ -10,17 +10,19 @@ from pathlib import Path
 from edgekd.errors import EdgekdError, ModelError, ProfileError, StorageError, UsageError
 from edgekd.manifest import Manifest
 from edgekd.profile import HardwareProfile, load_profile, profile_names
-from edgekd.verify.accuracy import Measured, Notify, Options, measure
+from edgekd.text import escaped
+from edgekd.verify.accuracy import Measured, Options, measure, unmeasured
 from edgekd.verify.assembly import Computed, report_of
 from edgekd.verify.estimates import estimates_of
 from edgekd.verify.facts import Facts, facts_of
+from edgekd.verify.images import Notify
 from edgekd.verify.integer.static import accumulator_rows, certificate_of, chosen_arithmetic
 from edgekd.verify.reading import read_graph
 from edgekd.verify.regions import weight_regions
 from edgekd.verify.report import Report, Timings, Unverified, shown_path
 from edgekd.verify.request import Request
 from edgekd.verify.requirements import Requirement, complete, judged
-from edgekd.verify.rules import check_all
+from edgekd.verify.rules import SCALES_RULE, Finding, check_all
 
 SUFFIX = ".onnx"
 
@@ -37,10 +39,11 @@ def verify(
     """Check an ONNX file against a hardware profile, and unless `static` measure its few-shot accuracy.
 
     The profile defaults to the one in the file's manifest, and so do the images and the protocol; `Options` fix the
-    protocol, a `Request` leaves open what it does not say.
+    protocol, a `Request` leaves open what it does not say. A file that can be read and not be measured has a report,
+    and `Report.errors` say why.
 
     Raises:
-        ModelError: the file cannot be read or run.
+        ModelError: the file cannot be read.
         ProfileError: there is no such profile, or it is malformed.
         UsageError: the file names no profile and none is given; an impossible protocol; requirements against it.
         DataError: the images cannot be read, or are too few.
@@ -51,7 +54,8 @@ def verify(
     findings = check_all(facts, hardware)
     chosen = _options(options, require, facts.manifest, hardware)
     middle = time.perf_counter()
-    measured = Measured() if static else measure(facts, hardware, chosen, notify)
+    invalid = _invalid(facts, findings)
+    measured = Measured() if static else _measured(facts, hardware, chosen, notify, invalid)
     accuracy_s = None if static else round(time.perf_counter() - middle, 4)
     report = report_of(
         facts,
@@ -59,6 +63,7 @@ def verify(
         findings + measured.findings,
         measured=measured,
         computed=_computed(facts, hardware),
+        errors=(*invalid, *measured.errors),
         warnings=(*_profile_warnings(facts.manifest, profile, hardware), *measured.warnings),
         timings=Timings(static_s=round(middle - start, 4), accuracy_s=accuracy_s),
     )
@@ -97,10 +102,29 @@ def verify_each(
         try:
             yield verify(path, given, static=static, options=options, require=require, notify=notify)
         except EdgekdError as error:
-            yield Unverified(path=shown_path(path), error=_shown(error))
+            yield Unverified(path=shown_path(path), error=shown_error(error))
 
 
-def _shown(error: EdgekdError) -> str:
+def _invalid(facts: Facts, findings: Iterable[Finding]) -> tuple[str, ...]:
+    """What no target could compute with: such a file is not only unfit for the profile, it is damaged."""
+    bad = (finding for finding in findings if finding.rule == SCALES_RULE and finding.status == "fail")
+    return tuple(f"{facts.graph.path}: {finding.message}" for finding in bad)
+
+
+def _measured(
+    facts: Facts, hardware: HardwareProfile, options: Options, notify: Notify | None, invalid: Sequence[str]
+) -> Measured:
+    """Measure a file; where it does not let itself be run, what was found without running it must not be lost."""
+    if invalid:
+        return unmeasured(invalid[0], invalid=True)
+    try:
+        return measure(facts, hardware, options, notify)
+    except ModelError as error:
+        return unmeasured(escaped(str(error)))
+
+
+def shown_error(error: EdgekdError) -> str:
+    """Return a message as text that any format can hold."""
     return str(error).encode("utf-8", "replace").decode()
 
 

@@ -23,6 +23,7 @@ from edgekd.verify.signatures import STANDARD_DOMAINS
 
 _KEPT = {onnx.AttributeProto.INT, onnx.AttributeProto.FLOAT, onnx.AttributeProto.STRING}
 _KEPT_LISTS = {onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS, onnx.AttributeProto.STRINGS}
+_TEXT = {"string", "object"}  # as ONNX names it, and as NumPy does
 _SUBGRAPHS = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 
 
@@ -81,6 +82,8 @@ def _view(path: Path, sha256: str, model: onnx.ModelProto) -> Graph:
     symbolic = bind_batch(model.graph, inputs)
     found = understand(model)
     constants = _constants(model.graph.initializer, found.nodes)
+    values = {**found.values, **_constant_values(constants)}
+    _require_numbers(model.graph, found.nodes, values)
     return Graph(
         path=path,
         sha256=sha256,
@@ -89,11 +92,24 @@ def _view(path: Path, sha256: str, model: onnx.ModelProto) -> Graph:
         inputs=tuple(item.name for item in inputs),
         outputs=tuple(item.name for item in model.graph.output),
         nodes=tuple(_nodes(found.nodes)),
-        values={**found.values, **_constant_values(constants)},
+        values=values,
         constants=constants,
         symbolic=tuple(symbolic),
         flaws=tuple(escaped(flaw) for flaw in found.flaws),
     )
+
+
+def _require_numbers(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto], values: Mapping[str, Value]) -> None:
+    """Refuse text where a network computes.
+
+    Raises:
+        ModelError: naming the tensor and who has it.
+    """
+    of_graph = [(item.name, "the graph") for item in (*graph.input, *graph.output)]
+    of_nodes = ((name, node.name or node.op_type) for node in nodes for name in (*node.input, *node.output))
+    for name, where in (*of_graph, *of_nodes):
+        if name in values and values[name].dtype in _TEXT:
+            raise ModelError(f"'{name}' of {where} is a string tensor: a network computes with numbers")
 
 
 def _constants(initializers: Iterable[onnx.TensorProto], nodes: Iterable[onnx.NodeProto]) -> dict[str, Array]:

@@ -117,7 +117,11 @@ class Timings(_Frozen):
 
 
 class Report(_Frozen):
-    """Everything `edgekd verify` found out. `lineage` ends with the file itself, as measured now."""
+    """Everything `edgekd verify` found out. `lineage` ends with the file itself, as measured now.
+
+    `pixels` says what of an image entered the network, None where none did. `errors` tell that the file is damaged, or
+    why it could not be measured although that was asked for: the exit code is 2, whatever the verdict.
+    """
 
     verdict: Literal["pass", "fail", "unknown"]
     model: ModelRef
@@ -134,6 +138,8 @@ class Report(_Frozen):
     sqnr: tuple[SqnrRow, ...] = ()
     estimates: tuple[Estimate, ...] = ()
     lineage: tuple[StageResult, ...]
+    pixels: str | None = None
+    errors: tuple[str, ...] = ()
     warnings: tuple[str, ...]
     environment: Environment
     timings: Timings

@@ -29,6 +29,7 @@ class Request:
     seed: int = 0
     head: str | None = None
     requant: tuple[str, ...] = ()
+    pixels: str = Options.pixels
     more_shots: tuple[int, ...] = ()
     more_requant: tuple[str, ...] = ()
 
@@ -40,6 +41,7 @@ class Request:
             DataError: an unknown split.
         """
         from edgekd.data.imageset import checked_split
+        from edgekd.data.preprocess import LARGEST_SIDE, PIXELS
         from edgekd.heads import find_head
         from edgekd.verify.integer.requant import ARITHMETICS
 
@@ -53,8 +55,11 @@ class Request:
             checked_split(options.split)
         if options.episodes > MOST_EPISODES:
             raise UsageError(f"episodes must be at most {MOST_EPISODES:,}, not {options.episodes:,}")
-        if options.size is not None and options.size < 1:
-            raise UsageError(f"size must be at least 1, not {options.size}")
+        if options.pixels not in PIXELS:
+            raise UsageError(unknown("way of pixels", options.pixels, PIXELS))
+        if options.size is not None and not 1 <= options.size <= LARGEST_SIDE:
+            bound = "at least 1" if options.size < 1 else f"at most {LARGEST_SIDE:,}"
+            raise UsageError(f"size must be {bound}, not {options.size:,}")
 
     def options(self, manifest: Manifest | None, own_requant: str | None) -> Options:
         """Return the options for one file: what is not asked for is as when its lineage was measured.

@@ -145,6 +145,11 @@ def judged(report: Report, requirements: Sequence[Requirement]) -> Report:
     return report.model_copy(update={"findings": findings, "verdict": verdict_of(findings)})
 
 
+def undecided(report: Report) -> bool:
+    """Say whether a requirement could not be decided: a gate that did not measure must not let pass."""
+    return any(finding.rule == RULE and finding.status == "unknown" for finding in report.findings)
+
+
 def _finding(item: Requirement, report: Report) -> Finding:
     readings = item.quantity.read(report, item.filters)
     label = item.text.partition(item.sign)[0].strip()

@@ -24,6 +24,7 @@ _STAND_INS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "QLinearLeakyRelu": ("LeakyRelu", (0,)),
     "QLinearSigmoid": ("Sigmoid", (0,)),
 }
+OPEN_DIM = -1  # what some converters write for a dimension that they leave open
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "undefined": ""}
 
 
@@ -33,6 +34,8 @@ def bind_batch(graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto]) ->
     Raises:
         ModelError: a dimension that no tensor can have.
     """
+    for item in (*graph.input, *graph.output, *graph.value_info):
+        _require_positive(item)
     symbolic = [dim for item in inputs for dim in _symbolic_dims(item)]
     batch_names = {dim.label for dim in symbolic if dim.axis == 0}
     open_batch = {dim.tensor for dim in symbolic if dim.axis == 0}
@@ -43,7 +46,7 @@ def bind_batch(graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto]) ->
         for dim in item.type.tensor_type.shape.dim:
             if dim.dim_param and dim.dim_param in batch_names:
                 dim.dim_value = 1
-            elif dim.dim_value < 0:  # some converters write -1 for a dimension they leave open
+            elif dim.dim_value == OPEN_DIM:
                 dim.ClearField("dim_value")
     return symbolic
 
@@ -56,13 +59,25 @@ def dtype_name(elem_type: int) -> str:
     return _NUMPY_NAMES.get(name, name)
 
 
+def _require_positive(item: onnx.ValueInfoProto) -> None:
+    for axis, dim in enumerate(item.type.tensor_type.shape.dim):
+        if dim.dim_value < OPEN_DIM:
+            raise ModelError(f"'{item.name}' has a negative dimension, {dim.dim_value}, on axis {axis}")
+
+
 def _symbolic_dims(item: onnx.ValueInfoProto) -> list[SymbolicDim]:
     tensor = item.type.tensor_type
-    for dim in tensor.shape.dim:
+    for axis, dim in enumerate(tensor.shape.dim):
         if dim.dim_value > LARGEST_DIM:
             raise ModelError(f"input '{item.name}' has an impossible dimension, {dim.dim_value}")
+        if dim.HasField("dim_value") and dim.dim_value == 0:
+            raise ModelError(f"input '{item.name}' has dimension 0 on axis {axis}: it holds nothing")
     dims = enumerate(tensor.shape.dim)
-    return [SymbolicDim(item.name, axis, dim.dim_param or "?") for axis, dim in dims if dim.dim_value <= 0]
+    return [SymbolicDim(item.name, axis, _label(dim)) for axis, dim in dims if dim.dim_value <= 0]
+
+
+def _label(dim: onnx.TensorShapeProto.Dimension) -> str:
+    return str(OPEN_DIM) if dim.dim_value == OPEN_DIM else dim.dim_param or "?"
 
 
 def with_standard_shapes(model: onnx.ModelProto) -> onnx.ModelProto:

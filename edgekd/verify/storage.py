@@ -8,7 +8,7 @@ from edgekd.verify.quantization import fake_quantized
 
 
 def storage_bits(graph: Graph) -> dict[str, int]:
-    """Return the bits of an element of every tensor that depends on a graph input.
+    """Return the bits of an element of every tensor that depends on a graph input or is an output.
 
     An integer keeps its width. A float takes that of the integers it is read from (DequantizeLinear and what stays on
     their grid) or rounded to (QuantizeLinear, also behind activations and pools), and otherwise its own.
@@ -18,7 +18,7 @@ def storage_bits(graph: Graph) -> dict[str, int]:
     for node in graph.nodes:
         inherited = bits.get(node.input(0))
         for name in node.outputs:
-            if name and name not in graph.fixed:
+            if name and (name not in graph.fixed or name in graph.results):
                 bits[name] = rounded.get(name) or _own_bits(graph, node, name, inherited)
     return bits
 

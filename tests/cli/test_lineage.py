@@ -33,4 +33,24 @@ def test_the_phases_have_rows_even_where_nothing_is_measured() -> None:
 
 def test_what_is_not_measured_gains_nothing() -> None:
     assert gains(LINEAGE) == ""
-    assert gains([*LINEAGE, result("deployed", 0.4)]) == "quantizing cost +10.0 points (1-shot)"
+    cost = "quantizing cost +10.0 points (1-shot; beyond both intervals)"
+    assert gains([*LINEAGE, result("deployed", 0.4)]) == cost
+
+
+def test_a_difference_within_both_intervals_is_called_noise() -> None:
+    near = [*LINEAGE, result("deployed", 0.485)]
+    assert gains(near) == "quantizing cost +1.5 points (1-shot; within noise)"
+
+
+def test_unlike_samples_are_said_and_one_shot_may_be_noise_alone() -> None:
+    def both(stage: str, one: float, five: float, episodes: int) -> StageResult:
+        rows = [
+            result(stage, mean).accuracy[0].model_copy(update={"shot": shot, "episodes": episodes})
+            for shot, mean in ((1, one), (5, five))
+        ]
+        return result(stage, None).model_copy(update={"accuracy": tuple(rows)})
+
+    line = gains([both("distill", 0.50, 0.70, 10_000), both("deployed", 0.49, 0.60, 100)])
+    assert line == (
+        "quantizing cost +1.0/+10.0 points (1-shot/5-shot; 1-shot within noise; 100 against 10,000 episodes)"
+    )

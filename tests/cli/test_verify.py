@@ -125,6 +125,24 @@ def test_unknown_exits_0_and_3_under_strict(model: Path) -> None:
     assert "does not say weights.bits" in relaxed.stdout.replace("\n", " ")
 
 
+def test_a_requirement_that_was_not_decided_lets_nothing_pass(model: Path, images: str) -> None:
+    common = (model, "--profile", "stm32h743", "--require", "accuracy[2w1s] >= 0.5")
+    for more in ((), ("--static",)):
+        undecided = run(*common, *more)
+        assert undecided.exit_code == 3
+        assert "a requirement could not be decided: the exit code is 3" in undecided.stdout
+    decided = run(*common, "--data", images, "--way", 2, "--shot", 1, "--query", 2, "--episodes", 40)
+    assert decided.exit_code == 0
+
+
+def test_how_pixels_enter_is_said(model: Path, images: str) -> None:
+    measure = ("--data", images, "--way", 2, "--shot", 1, "--query", 2, "--episodes", 40)
+    result = run(model, "--profile", "stm32h743", *measure)
+    assert "pixels enter as pixel - 128" in result.stdout
+    with pytest.raises(UsageError, match="pixels 'unit' are for float inputs"):
+        run(model, "--profile", "stm32h743", *measure, "--pixels", "unit")
+
+
 def test_a_failure_exits_1_with_the_numbers(model: Path, tmp_path: Path) -> None:
     result = run(model, "--profile", profile(tmp_path, "[params]\nmax = 0"), "--static", "--strict")
     assert result.exit_code == 1
@@ -160,8 +178,9 @@ def test_the_table_from_teacher_to_deployed_file(exported: Path) -> None:
     assert "100.00 ± 0.00" in rows[-1]
     gains = next(line for line in lines if line.startswith("distilling gained"))
     assert gains == (
-        "distilling gained +2.0/+3.0 points (1-shot/3-shot); meta-learning gained +1.0/+0.0 points (1-shot/3-shot); "
-        "quantizing cost -47.0/-37.0 points (1-shot/3-shot)"
+        "distilling gained +2.0/+3.0 points (1-shot/3-shot; 1-shot within noise); "
+        "meta-learning gained +1.0/+0.0 points (1-shot/3-shot; within noise); "
+        "quantizing cost -47.0/-37.0 points (1-shot/3-shot; beyond both intervals)"
     )
     assert lines[-1].startswith("verdict: ")
 

@@ -119,7 +119,7 @@ def test_an_output_is_replaced_whole(model: Path, tmp_path: Path) -> None:
         ("params <= 1", False, 0),
         ("params < 1", False, 1),
         ("params < 1", True, 1),
-        ("accuracy[5w5s] >= 0.6", False, 0),
+        ("accuracy[5w5s] >= 0.6", False, 3),
         ("accuracy[5w5s] >= 0.6", True, 3),
     ],
 )
@@ -198,8 +198,43 @@ def test_a_folder_in_every_other_format(folder: Path, tmp_path: Path) -> None:
     assert ET.fromstring(paths[2].read_bytes()).get("errors") == "1"
 
 
+def test_a_single_damaged_file_has_an_entry_in_every_format(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"no model")
+    names = ("json", "html", "sarif", "junit")
+    with pytest.raises(ModelError, match="is not an ONNX file"):
+        run(damaged, *STATIC, *(item for name in names for item in (f"--{name}", tmp_path / f"r.{name}")))
+    (entry,) = json.loads((tmp_path / "r.json").read_text())["reports"]
+    assert entry["path"] == str(damaged)
+    assert "is not an ONNX file" in entry["error"]
+    (run_,) = json.loads((tmp_path / "r.sarif").read_text())["runs"]
+    assert not run_["invocations"][0]["executionSuccessful"]
+    assert ET.fromstring((tmp_path / "r.junit").read_bytes()).get("errors") == "1"
+    assert "is not an ONNX file" in (tmp_path / "r.html").read_text()
+
+
+def test_a_damaged_scale_is_an_error_with_all_findings(tmp_path: Path) -> None:
+    proto = parser.parse_model(TINY)
+    proto.graph.initializer[0].float_data[0] = float("nan")
+    path = tmp_path / "nan.onnx"
+    path.write_bytes(proto.SerializeToString())
+    for more in ((*STATIC,), ("--profile", "stm32h743", "--data", "glyphs")):
+        result = run(path, *more, "--json", tmp_path / "r.json")
+        report = json.loads((tmp_path / "r.json").read_text())
+        assert result.exit_code == 2
+        assert "is nan (in 'scale'): not a positive number" in report["errors"][0]
+        assert f"Error: {report['errors'][0]}" in result.stderr
+        assert len(report["findings"]) > 10
+
+
+def test_an_undecided_requirement_fails_its_test_case(model: Path, tmp_path: Path) -> None:
+    run(model, *STATIC, "--require", "accuracy[5w5s] >= 0.6", "--junit", tmp_path / "r.xml")
+    assert ET.fromstring((tmp_path / "r.xml").read_bytes()).get("failures") == "1"
+
+
 @pytest.mark.parametrize(
-    ("more", "code"), [([], 0), (["--require", "params < 1"], 1), (["--strict", "--require", "mj < 1"], 3)]
+    ("more", "code"),
+    [([], 0), (["--require", "mj < 1"], 3), (["--require", "params < 1"], 1), (["--strict", "--require", "mj < 1"], 3)],
 )
 def test_the_worst_exit_code_of_a_folder_counts(folder: Path, more: list[str], code: int) -> None:
     (folder / "damaged.onnx").unlink()

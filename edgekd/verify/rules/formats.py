@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
-from edgekd.verify.graph import FLOAT_BITS, Graph
+from edgekd.verify.graph import FLOAT_BITS, Array, Graph
 from edgekd.verify.layers import Layer
 from edgekd.verify.operators import FAKE_QUANTIZERS
 from edgekd.verify.quantization import Quantization, bits_for
-from edgekd.verify.rules.base import Finding, rule, unsaid
+from edgekd.verify.rules.base import SCALES_RULE, Finding, rule, unsaid
 
 _GRANULARITIES = {"per_tensor": ("per_tensor",), "per_channel": ("per_tensor", "per_channel")}
 # Where operators state how their tensors are quantized.
@@ -151,17 +152,36 @@ def scales_stated(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]: 
         yield Finding(status="pass", message="every scale is a constant", attribute="scale")
 
 
-@rule("valid-scales")
+@rule(SCALES_RULE)
 def valid_scales(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:  # noqa: ARG001 - of the file alone
     """Every scale is a positive number."""
     biases = [(layer.node.name, found) for layer in facts.layers if (found := layer.bias_quantization)]
     formats = [*_weights(facts), *_activations(facts), *biases]
-    bad = [(node, _first_bad_scale(found)) for node, found in formats if not found.valid_scale]
-    for node, value in bad:
-        message = f"a scale at {node} is {value}: not a positive number"
+    stated = [(node, found.scale) for node, found in formats if found.scale is not None]
+    seen = {id(scale) for _, scale in stated}
+    stated += [(node, scale) for node, scale in _constant_scales(facts.graph) if id(scale) not in seen]
+    bad = [(node, scale) for node, scale in stated if _bad(scale).any()]
+    names = {id(array): name for name, array in facts.graph.constants.items()}
+    for node, scale in bad:
+        value, name = str(np.atleast_1d(scale.astype(np.float64))[_bad(scale)][0]), names.get(id(scale), "")
+        message = f"a scale at {node} is {value} (in '{name}'): not a positive number"
         yield Finding(status="fail", message=message, node=node, attribute="scale", value=value)
     if not bad:
         yield Finding(status="pass", message=f"{len(formats)} tensors with valid scales", attribute="scale")
+
+
+def _constant_scales(graph: Graph) -> Iterator[tuple[str, Array]]:
+    """Yield (node, scale) of every quantizer, also where no activation or weight of a layer hangs on it."""
+    for node in graph.nodes:
+        for position, operand in _SCALE_INPUTS.get(node.op, {}).items():
+            scale = None if operand == "zero point" else graph.numbers(node.input(position))
+            if scale is not None:
+                yield node.name, scale
+
+
+def _bad(scale: Array) -> NDArray[np.bool_]:
+    values = np.atleast_1d(scale.astype(np.float64))
+    return ~(np.isfinite(values) & (values > 0))
 
 
 def _weights(facts: Facts) -> list[Located]:
@@ -236,8 +256,3 @@ def _check(profile: HardwareProfile, demand: _Demand, found: Sequence[Choice]) -
         yield Finding.model_validate({"status": "fail", "hint": demand.hint or None, **found_here, **common})
     if not bad:
         yield Finding.model_validate({"status": "pass", "message": f"{has}; {target}", "value": has, **common})
-
-
-def _first_bad_scale(found: Quantization) -> str:
-    scales = np.atleast_1d(np.asarray(found.scale, np.float64))
-    return str(scales[~(np.isfinite(scales) & (scales > 0))][0])

@@ -271,3 +271,56 @@ def test_it_fails_with_a_finding(
     failures = "\n".join(f"{item.node} {item.message}" for item in judged(save(good)).findings if item.status == "fail")
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(failures)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (-3, "'pixels' has a negative dimension, -3, on axis 1"),
+        (0, "input 'pixels' has dimension 0 on axis 1"),
+    ],
+)
+def test_dimensions_that_no_tensor_has(
+    value: int, message: str, good: onnx.ModelProto, save: Save, refused: Callable[[Path], str]
+) -> None:
+    good.graph.input[0].type.tensor_type.shape.dim[1].dim_value = value
+    assert message in refused(save(good))
+
+
+def test_an_output_of_a_negative_dimension(good: onnx.ModelProto, save: Save, refused: Callable[[Path], str]) -> None:
+    good.graph.output[0].type.tensor_type.shape.dim.add().dim_value = -9
+    assert "has a negative dimension, -9, on axis 0" in refused(save(good))
+
+
+def test_a_batch_of_0_is_no_open_batch(good: onnx.ModelProto, save: Save, refused: Callable[[Path], str]) -> None:
+    good.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
+    assert "input 'pixels' has dimension 0 on axis 0" in refused(save(good))
+
+
+@pytest.mark.parametrize("where", ["input", "output", "constant"])
+def test_text_that_enters_a_network(
+    where: str, good: onnx.ModelProto, save: Save, refused: Callable[[Path], str]
+) -> None:
+    if where == "constant":
+        good.graph.initializer.append(numpy_helper.from_array(np.array(["a"], object), "words"))
+    if where == "output":
+        good.graph.initializer.append(numpy_helper.from_array(np.zeros((2, 3), np.float32), "words_from"))
+        put(good, "Cast", "words_from", to=TensorProto.STRING)
+        good.graph.output.append(helper.make_tensor_value_info("put", TensorProto.STRING, [2, 3]))
+    elif where == "input":
+        good.graph.input.append(helper.make_tensor_value_info("words", TensorProto.STRING, [3]))
+    if where != "output":
+        put(good, "Identity", "words")
+    assert "is a string tensor: a network computes with numbers" in refused(save(good))
+
+
+def test_a_constant_that_is_computed_and_put_out_takes_memory(
+    good: onnx.ModelProto, save: Save, judged: Callable[[Path], Report]
+) -> None:
+    put(good, "ConstantOfShape", store(good, "to", [2**20, 2**20]))
+    good.graph.output.append(helper.make_tensor_value_info("put", TensorProto.FLOAT, None))
+    report = judged(save(good))
+    assert report.memory.peak_activation_bytes is not None
+    assert report.memory.peak_activation_bytes > 2**42
+    (found,) = [finding for finding in report.findings if finding.rule == "activation-memory"]
+    assert found.status == "fail"

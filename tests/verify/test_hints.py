@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules import Finding, check_all
+from edgekd.verify.rules.narrower import narrowed
 
 Analyse = Callable[[Any], Facts]
 
@@ -86,7 +87,52 @@ def test_fusing_is_named_with_its_bytes_and_then_fits(conv4: Callable[..., Any],
     assert (hint or "").startswith(f"fuse each convolution with its pool: {peak:,} B")
     assert found(facts, "activation-memory", **sram(peak, conv_pool_fused=True)).status == "pass"
     less = found(facts, "activation-memory", **sram(peak - 1, conv_pool_fused=False)).hint
-    assert "fuse" not in (less or "")
+    assert "fuse each" not in (less or "")
+
+
+@pytest.mark.parametrize("role", ["activations", "shared"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_widest_network_that_the_activation_memory_holds(
+    conv4: Callable[..., Any], analyse: Analyse, role: str, fused: bool
+) -> None:
+    """In shared memory the weights of the narrower network leave more room too."""
+    target = sram(3_000, role, conv_pool_fused=fused)
+    finding = found(analyse(conv4(width=40, size=16)), "activation-memory", **target)
+    width = number(r"(?:^|; )Conv4-(\d+) fits", finding.hint)
+    assert found(analyse(conv4(width=width, size=16)), "activation-memory", **target).status == "pass"
+    assert found(analyse(conv4(width=width + 1, size=16)), "activation-memory", **target).status == "fail"
+
+
+def test_fusing_together_with_a_smaller_input_or_fewer_channels(conv4: Callable[..., Any], analyse: Analyse) -> None:
+    """Neither is enough alone: fused, 20x20x12 leaves 3 x 400 + 12 x 100 B."""
+    finding = found(analyse(conv4(width=12, size=20)), "activation-memory", **sram(2_000, conv_pool_fused=False))
+    both = "with each convolution fused with its pool, "
+    side = number(both + r"(\d+)x\1 input fits", finding.hint)
+    width = number(both + r"Conv4-(\d+) fits", finding.hint)
+    target = sram(2_000, conv_pool_fused=True)
+    for good, bad in (((12, side), (12, side + 1)), ((width, 20), (width + 1, 20))):
+        statuses = [
+            found(analyse(conv4(width=channels, size=size)), "activation-memory", **target).status
+            for channels, size in (good, bad)
+        ]
+        assert statuses == ["pass", "fail"]
+
+
+@pytest.mark.parametrize("width", [1, 5, 11])
+def test_a_narrowed_chain_has_the_shapes_of_inference(conv4: Callable[..., Any], analyse: Analyse, width: int) -> None:
+    small, again = narrowed(analyse(conv4(width=12)), width), analyse(conv4(width=width))
+    assert small is not None
+    live = [name for name in again.graph.values if name not in again.graph.fixed]
+    assert {name: small.graph.value(name).shape for name in live} == {
+        name: again.graph.value(name).shape for name in live
+    }
+    assert small.memory.plan == again.memory.plan
+    assert small.costs.weight_bytes == again.costs.weight_bytes
+
+
+def test_other_networks_are_not_narrowed(qcdq: type[Any], analyse: Analyse) -> None:
+    assert narrowed(analyse(qcdq().conv(4).conv(6)), 2) is None
+    assert narrowed(analyse(qcdq(2).conv(4, groups=2).conv(4)), 3) is None
 
 
 def test_no_input_is_named_for_weights_that_allow_one_size(qcdq: type[Any], analyse: Analyse) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph
 from edgekd.verify.layers import Layer
+from edgekd.verify.operators import plain_name
 from edgekd.verify.resizing import resized, square_side
 
 MOST_NODES = 400  # of a graph that is planned again and again: a file may have any number
@@ -71,7 +72,8 @@ class Chain:
 def chain_of(facts: Facts) -> tuple[Chain, int] | None:
     """Return the chain that a network is, and its width; None for any other network."""
     shapes = [shape for layer in facts.layers if len(shape := _weight_shape(facts.graph, layer)) == 4]
-    if not shapes or len(shapes) != len(facts.layers):
+    plain = all(plain_name(layer.node.op) == "Conv" and layer.node.int("group", 1) == 1 for layer in facts.layers)
+    if not shapes or len(shapes) != len(facts.layers) or not plain:
         return None
     (width, channels, *window), rest = shapes[0], shapes[1:]
     chain = Chain(len(shapes), channels, math.prod(window))
@@ -90,8 +92,12 @@ def widest(facts: Facts, fits: Callable[[int, int], bool]) -> str | None:
     narrower = largest(1, width - 1, lambda tried: fits(chain.weights(tried), chain.biases(tried)))
     if narrower is None:
         return None
-    parameters = chain.weights(narrower) + chain.biases(narrower)
-    return f"Conv{chain.layers}-{narrower} fits: {parameters:,} parameters"
+    return chain_text(chain, narrower)
+
+
+def chain_text(chain: Chain, width: int) -> str:
+    """Return "Conv4-40 fits", with its parameters."""
+    return f"Conv{chain.layers}-{width} fits: {chain.weights(width) + chain.biases(width):,} parameters"
 
 
 def smaller_input(graph: Graph, fits: Callable[[Graph], bool]) -> int | None:

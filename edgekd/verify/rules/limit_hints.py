@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph
-from edgekd.verify.rules.hints import chain_of, smaller_input
+from edgekd.verify.rules.hints import chain_of, chain_text, smaller_input
 from edgekd.verify.uses import CONVS, Shape, Use
 
 Hint = Callable[[Facts, Use, object], str | None]
@@ -49,8 +49,7 @@ def _channels(facts: Facts, _use: Use, allowed: object) -> str | None:
     found = chain_of(facts)
     if found is None or not isinstance(allowed, int) or not 0 < allowed < found[1] or found[0].channels > allowed:
         return None
-    parameters = found[0].weights(allowed) + found[0].biases(allowed)
-    return f"Conv{found[0].layers}-{allowed} fits: {parameters:,} parameters"
+    return chain_text(found[0], allowed)
 
 
 def _side(facts: Facts, _use: Use, allowed: object) -> str | None:

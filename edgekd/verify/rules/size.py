@@ -8,7 +8,7 @@ from dataclasses import replace
 from edgekd.profile import Cap, HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules.base import Finding, Status, rule, unsaid
-from edgekd.verify.rules.hints import chain_of, widest
+from edgekd.verify.rules.hints import chain_of, chain_text, widest
 
 _NOUNS = {"params": "parameters", "layers": "layers"}
 
@@ -30,8 +30,7 @@ def layers(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     chain = chain_of(facts)
     if found.status == "fail" and profile.layers.max and chain:
         fewer, width = replace(chain[0], layers=profile.layers.max), chain[1]
-        parameters = fewer.weights(width) + fewer.biases(width)
-        found = found.model_copy(update={"hint": f"Conv{fewer.layers}-{width} fits: {parameters:,} parameters"})
+        found = found.model_copy(update={"hint": chain_text(fewer, width)})
     yield found
 
 

@@ -50,9 +50,19 @@ def test_the_widest_network_under_a_parameter_cap(conv4: Callable[..., Any], ana
 def test_no_network_is_named_where_none_fits_or_the_widths_differ(
     conv4: Callable[..., Any], qcdq: type[Any], analyse: Analyse
 ) -> None:
-    assert found(analyse(conv4(width=12)), "parameters", params={"max": 40}).hint is None
-    assert found(analyse(qcdq().conv(4).conv(6)), "parameters", params={"max": 200}).hint is None
-    assert found(analyse(qcdq().conv(4).flatten().gemm(3, 256)), "parameters", params={"max": 200}).hint is None
+    """6 filters of 4x3x3 and their biases; 3 of 256 features and theirs."""
+    none = found(analyse(conv4(width=12)), "parameters", params={"max": 40}).hint or ""
+    assert none.startswith("4,220 parameters must go; the largest layer is Conv_")
+    two = found(analyse(qcdq().conv(4).conv(6)), "parameters", params={"max": 200}).hint
+    assert two == "134 parameters must go; the largest layer is Conv_9 (222 parameters, 240 B)"
+    dense = found(analyse(qcdq().conv(4).flatten().gemm(3, 256)), "parameters", params={"max": 200}).hint
+    assert dense == "683 parameters must go; the largest layer is Gemm_9 (771 parameters, 780 B)"
+
+
+def test_the_bytes_that_must_go(qcdq: type[Any], analyse: Analyse) -> None:
+    """108 + 216 weights and 10 biases of 4 B are 364 B."""
+    hint = found(analyse(qcdq().conv(4).conv(6)), "weight-memory", **sram(300, "weights")).hint
+    assert hint == "64 B must go; the largest layer is Conv_9 (222 parameters, 240 B)"
 
 
 @pytest.mark.parametrize("packing", ["packed", "byte"])
@@ -146,21 +156,21 @@ def test_no_input_is_named_for_weights_that_allow_one_size(qcdq: type[Any], anal
         (
             "weight-scale",
             {"weights": {"scale": "power_of_two"}},
-            "export with --pot",
+            "power-of-two scales",
             {"scale": 0.3},
             {"scale": 0.25},
         ),
         (
             "activation-scale",
             {"activations": {"scale": "power_of_two"}},
-            "export with --pot",
+            "power-of-two scales",
             {"act_scale": 0.3},
             {"act_scale": 0.25},
         ),
         (
             "weight-granularity",
             {"weights": {"granularity": "per_tensor"}},
-            "per_tensor weights: `edgekd distill --profile",
+            "per_tensor weights",
             {"scale": [0.5, 0.25, 0.5, 0.5]},
             {"scale": 0.5},
         ),
@@ -186,10 +196,11 @@ def test_formats(qcdq: type[Any], analyse: Analyse, case: tuple[str, Any, str, A
 def test_an_open_batch(qcdq: type[Any], analyse: Analyse) -> None:
     keys = {"shapes": {"static": True}}
     failed = found(analyse(qcdq(batch="n").conv(4)), "static-shapes", **keys)
-    assert failed.hint == "export without --dynamic-batch"
+    assert failed.hint == "store a fixed batch in the file"
     assert found(analyse(qcdq(batch=1).conv(4)), "static-shapes", **keys).status == "pass"
 
 
+OTHER = "another network: {} in place of {}, and train again, since it computes something else"
 GLOBAL = "replace GlobalAveragePool: AveragePool with a window of the whole image"
 
 
@@ -202,13 +213,16 @@ GLOBAL = "replace GlobalAveragePool: AveragePool with a window of the whole imag
             GLOBAL,
         ),
         ("GlobalAveragePool", ["Conv"], None),
-        ("Sigmoid", ["Clip"], "replace Sigmoid: Clip"),
+        ("Sigmoid", ["Clip"], OTHER.format("Clip", "Sigmoid")),
+        ("AveragePool", ["MaxPool"], OTHER.format("MaxPool", "AveragePool")),
+        ("Relu", ["Clip"], "replace Relu: Clip with min 0"),
+        ("Identity", [], "remove it: it does nothing"),
         ("Dropout", [], "drop it: it does nothing at inference"),
         ("Tile", ["Conv"], None),
     ],
 )
 def test_what_replaces_an_operator(qcdq: type[Any], analyse: Analyse, op: str, legal: list[str], hint: str) -> None:
-    net = qcdq().op(op) if op != "Tile" else qcdq()
+    net = qcdq().op(op, **({"kernel_shape": [2, 2]} if op == "AveragePool" else {})) if op != "Tile" else qcdq()
     if op == "Tile":
         net.op("Tile", extra=[net.constant("repeats", np.ones(4, np.int64))])
     failed = found(analyse(net), "operators", ops=[{"op": name} for name in legal])
@@ -264,7 +278,9 @@ def test_channels_name_the_chain_that_fits(conv4: Callable[..., Any], analyse: A
         (5, {"kernel_max_px": 3}, "2 convolutions of 3x3 see as far as one of 5x5"),
         (7, {"kernels_px": [[1, 1], [3, 3]]}, "3 convolutions of 3x3 see as far as one of 7x7"),
         (3, {"kernels_px": [[1, 1]]}, None),
-        (3, {"kernels_px": [[5, 5]]}, None),
+        (3, {"kernels_px": [[1, 1], [5, 5]]}, "zeros around the weights, 5x5 with padding 2, which computes the same"),
+        (3, {"kernels_px": [[5, 5]], "padding_max_px": 1}, None),
+        (3, {"kernels_px": [[4, 4]]}, None),
     ],
 )
 def test_smaller_windows(

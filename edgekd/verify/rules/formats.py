@@ -27,7 +27,6 @@ _SCALE_INPUTS = {
     "QGemm": {1: "input scale", 4: "weight scale"},
 }
 _SCALES = {"power_of_two": ("power_of_two",), "float": ("power_of_two", "float")}
-_POT = "power-of-two scales: export with --pot"
 _SYMMETRIES = {"symmetric": ("symmetric",), "any": ("symmetric", "asymmetric")}
 
 Located = tuple[str, Quantization]  # the node to name in a finding, and its format
@@ -70,7 +69,9 @@ def activation_bits(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]
 def weight_granularity(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target scales weights as finely as the file: per channel, or only per tensor."""
     limit = profile.weights.granularity
-    hint = f"per_tensor weights: `edgekd distill --profile {profile.name}` trains them so"
+    hint = "per_tensor weights"
+    if facts.manifest:
+        hint += f": `edgekd distill --profile {profile.name}` trains them so"
     demand = _Demand("weights.granularity", limit, _GRANULARITIES.get(limit or "", ()), hint=hint)
     found = [(node, "per_channel" if item.per_channel else "per_tensor") for node, item in _weights(facts)]
     yield from _check(profile, demand, found)
@@ -80,7 +81,7 @@ def weight_granularity(facts: Facts, profile: HardwareProfile) -> Iterator[Findi
 def weight_scale(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target multiplies by the scales of the weights: any float, or only powers of two."""
     limit = profile.weights.scale
-    demand = _Demand("weights.scale", limit, _SCALES.get(limit or "", ()), hint=_POT)
+    demand = _Demand("weights.scale", limit, _SCALES.get(limit or "", ()), hint=_pot(facts))
     yield from _check(profile, demand, _kinds(_weights(facts)))
 
 
@@ -88,7 +89,7 @@ def weight_scale(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
 def activation_scale(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target multiplies by the scales of the activations: any float, or only powers of two."""
     limit = profile.activations.scale
-    demand = _Demand("activations.scale", limit, _SCALES.get(limit or "", ()), hint=_POT)
+    demand = _Demand("activations.scale", limit, _SCALES.get(limit or "", ()), hint=_pot(facts))
     yield from _check(profile, demand, _kinds(_activations(facts)))
 
 
@@ -199,6 +200,10 @@ def _unstated_scales(graph: Graph) -> Iterator[tuple[str, str, str]]:
                 yield node.name, operand, "is missing"
             elif name and name not in graph.fixed:
                 yield node.name, operand, "is not constant"
+
+
+def _pot(facts: Facts) -> str:
+    return "power-of-two scales" + ": export with --pot" * (facts.manifest is not None)
 
 
 def _kinds(formats: Iterable[Located]) -> list[Choice]:

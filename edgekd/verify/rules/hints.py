@@ -15,40 +15,39 @@ from edgekd.verify.resizing import resized, square_side
 MOST_NODES = 400  # of a graph that is planned again and again: a file may have any number
 LARGEST_LEAST = 1_024  # px: a network that needs a larger image at least gets no hint
 
-# What replaces an operator that a target lacks, where it computes the same or a student loses little.
+# What replaces an operator that a target lacks and computes the same, or what to do without it.
 REPLACEMENTS = {
-    "AveragePool": "MaxPool",
     "BatchNormalization": "fold it into the convolution before it",
-    "ConvTranspose": "Resize and Conv",
     "Dropout": "drop it: it does nothing at inference",
-    "Elu": "Relu",
     "Flatten": "Reshape",
-    "Gelu": "Relu",
     "Gemm": "a 1x1 Conv on a 1x1 image",
     "GlobalAveragePool": "AveragePool with a window of the whole image",
     "GlobalMaxPool": "MaxPool with a window of the whole image",
-    "HardSigmoid": "Clip",
-    "HardSwish": "Relu",
-    "LeakyRelu": "Relu",
+    "Identity": "remove it: it does nothing",
     "MatMul": "Gemm, or a 1x1 Conv",
-    "PRelu": "Relu",
+    "Relu": "Clip with min 0",
     "Reshape": "Flatten",
-    "Selu": "Relu",
-    "Sigmoid": "Clip",
     "Softmax": "leave it out: the largest score is the same",
     "Squeeze": "Reshape",
-    "Swish": "Relu",
-    "Tanh": "Clip",
     "Unsqueeze": "Reshape",
+}
+# What computes something else: another network, of which a student loses little when it is trained again.
+SUBSTITUTES = {
+    "AveragePool": "MaxPool",
+    "ConvTranspose": "Resize and Conv",
+    **dict.fromkeys(("Elu", "Gelu", "HardSwish", "LeakyRelu", "PRelu", "Selu", "Swish"), "Relu"),
+    **dict.fromkeys(("HardSigmoid", "Sigmoid", "Tanh"), "Clip"),
 }
 
 
 def replacement(op: str, legal: set[str]) -> str | None:
     """Return what the target has in place of `op`; None where nothing known is among its operators."""
-    text = REPLACEMENTS.get(op)
+    text = REPLACEMENTS.get(op) or SUBSTITUTES.get(op)
     named = {word.strip(",") for word in (text or "").split() if word[0].isupper()}
     if text is None or (named and not named & legal):
         return None
+    if op in SUBSTITUTES:
+        return f"another network: {text} in place of {op}, and train again, since it computes something else"
     return f"replace {op}: {text}" if named else text
 
 
@@ -128,3 +127,12 @@ def largest(low: int, high: int, holds: Callable[[int], bool]) -> int | None:
 
 def _weight_shape(graph: Graph, layer: Layer) -> tuple[int, ...]:
     return tuple(graph.constants[layer.weight.tensor].shape) if layer.weight else ()
+
+
+def too_many(facts: Facts, excess: int, unit: str) -> str | None:
+    """Return how much must go and the layer that has most, for networks of which no narrower one can be named."""
+    largest_layer = max(facts.costs.layers, key=lambda row: row.parameters, default=None)
+    if largest_layer is None or not largest_layer.parameters:
+        return None
+    has = f"{largest_layer.parameters:,} parameters, {largest_layer.weight_bytes:,} B"
+    return f"{excess:,} {unit} must go; the largest layer is {largest_layer.node} ({has})"

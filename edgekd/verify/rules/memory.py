@@ -12,7 +12,7 @@ from edgekd.verify.placement import deployed_plan
 from edgekd.verify.planner import Plan
 from edgekd.verify.regions import ArenaRoom, arena_room, bias_room, stored_biases, stored_weights, weight_room
 from edgekd.verify.rules.base import Finding, Status, rule, unsaid
-from edgekd.verify.rules.hints import widest
+from edgekd.verify.rules.hints import too_many, widest
 from edgekd.verify.rules.narrower import arena_hints, fused
 
 _KEY = "memory.regions"
@@ -32,7 +32,9 @@ def weight_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     message = f"{needed:,} B of {what}, {room:,} B of memory for them"
     if undecided:
         message += f"; only if packed: the profile does not say weights.packing, unpacked they take {unpacked:,} B"
-    hint = _narrower(facts, profile, room) if status == "fail" else None
+    hint = None
+    if status == "fail":
+        hint = _narrower(facts, profile, room) or too_many(facts, needed - room, "B")
     yield Finding(
         status=status, message=message, attribute=_KEY, value=needed, limit=room, source=profile.source(_KEY), hint=hint
     )

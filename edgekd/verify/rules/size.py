@@ -8,7 +8,7 @@ from dataclasses import replace
 from edgekd.profile import Cap, HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules.base import Finding, Status, rule, unsaid
-from edgekd.verify.rules.hints import chain_of, chain_text, widest
+from edgekd.verify.rules.hints import chain_of, chain_text, too_many, widest
 
 _NOUNS = {"params": "parameters", "layers": "layers"}
 
@@ -18,9 +18,11 @@ def parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more parameters than the target holds."""
     hidden = [node.name for node in facts.graph.nodes if node.has_subgraph]
     found, cap = _judge(profile, "params", profile.params, facts.costs.parameters, hidden=hidden), profile.params.max
-    failed = found.status == "fail"
-    hint = widest(facts, lambda weights, biases: weights + biases <= (cap or 0)) if failed else None
-    yield found.model_copy(update={"hint": hint})
+    if found.status == "fail" and cap is not None:
+        hint = widest(facts, lambda weights, biases: weights + biases <= cap)
+        hint = hint or too_many(facts, facts.costs.parameters - cap, "parameters")
+        found = found.model_copy(update={"hint": hint})
+    yield found
 
 
 @rule("layers", "layers")

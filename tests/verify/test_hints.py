@@ -56,7 +56,7 @@ def test_no_network_is_named_where_none_fits_or_the_widths_differ(
     two = found(analyse(qcdq().conv(4).conv(6)), "parameters", params={"max": 200}).hint
     assert two == "134 parameters must go; the largest layer is Conv_9 (222 parameters, 240 B)"
     dense = found(analyse(qcdq().conv(4).flatten().gemm(3, 256)), "parameters", params={"max": 200}).hint
-    assert dense == "683 parameters must go; the largest layer is Gemm_9 (771 parameters, 780 B)"
+    assert dense == "683 parameters must go; the largest layer is Gemm_10 (771 parameters, 780 B)"
 
 
 def test_the_bytes_that_must_go(qcdq: type[Any], analyse: Analyse) -> None:
@@ -301,3 +301,22 @@ def test_the_largest_image_side(conv4: Callable[..., Any], analyse: Analyse) -> 
     side = number(r"^(\d+)x\1 input fits$", found(analyse(conv4(width=4, size=32)), "image-size", **limits).hint)
     assert side == 19
     assert found(analyse(conv4(width=4, size=side)), "image-size", **limits).status == "pass"
+
+
+def test_sums_of_any_weights_fit_a_narrower_accumulator(conv4: Callable[..., Any], analyse: Analyse) -> None:
+    """Sums of 20 bits hold 32 products of 127 and -128: the first layer has 27 of -128 and -128, the others 9 w."""
+    finding = found(analyse(conv4(width=40)), "accumulator-width", accumulator_bits=20)
+    assert finding.status == "fail"
+    width = number(r"^Conv4-(\d+) fits: [\d,]+ parameters, whatever its weights", finding.hint)
+    assert width == 3
+    assert found(analyse(conv4(width=width)), "accumulator-width", accumulator_bits=20).status == "pass"
+    assert "Conv4" not in (found(analyse(conv4(width=8)), "accumulator-width", accumulator_bits=15).hint or "")
+
+
+def test_sums_of_narrower_weights_fit(qcdq: type[Any], analyse: Analyse) -> None:
+    """360 x 127 x 2^(b - 1) is below 2^19 where b is at most 4."""
+    finding = found(analyse(qcdq().conv(40).conv(6)), "accumulator-width", accumulator_bits=20)
+    bits = number(r"^weights of (\d+) bits fit, whatever their values$", finding.hint)
+    assert bits == 4
+    narrow = analyse(qcdq().conv(40, clip=(-8, 7)).conv(6, clip=(-8, 7)))
+    assert found(narrow, "accumulator-width", accumulator_bits=20).status == "pass"

@@ -34,8 +34,8 @@ def run(op: str, *inputs: Floats, **attributes: Any) -> Floats:
     outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)]
     graph = helper.make_graph([helper.make_node(op, names, ["output"], **attributes)], "one", infos, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    result: Floats = ReferenceEvaluator(model).run(None, dict(zip(names, inputs, strict=True)))[0]
-    return result
+    (result,) = ReferenceEvaluator(model).run(None, dict(zip(names, inputs, strict=True)))
+    return np.asarray(result)
 
 
 @pytest.fixture

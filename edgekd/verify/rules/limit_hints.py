@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph
 from edgekd.verify.operators import Kind, kind_of
-from edgekd.verify.rules.hints import chain_of, chain_text, smaller_input
+from edgekd.verify.rules.hints import LARGEST_LEAST, chain_of, chain_text, smaller_input
 from edgekd.verify.rules.narrower import narrower
 from edgekd.verify.uses import CONVS, Shape, Use
 
@@ -71,7 +71,7 @@ def _pools_in_turn(miss: Miss, most: int) -> str | None:
         return None
     for each in range(most, 1, -1):
         count = round(math.log(side, each))
-        if each**count == side and _takes_stride(miss, each) and _takes_kernel(miss, each):
+        if count > 1 and each**count == side and _takes_stride(miss, each) and _takes_kernel(miss, each):
             return f"{count} MaxPools of {each}x{each} with stride {each} one behind the other, {SAME}"
     return None
 
@@ -188,7 +188,7 @@ def _flat(miss: Miss, value: str) -> str | None:
     shape = miss.use.input_shape
     if shape and len(shape) == 4 and "MaxPool" in miss.legal and isinstance(miss.allowed, int):
         channels = shape[1] if value == "flat_elements" else 1
-        windows = range(2, min(shape[2:]) + 1)
+        windows = range(2, min(*shape[2:], LARGEST_LEAST) + 1)
         least = next((k for k in windows if channels * (shape[2] // k) * (shape[3] // k) <= miss.allowed), None)
         hints += [f"a MaxPool of {least}x{least} before it, and train again"] if least else []
     return "; ".join(hints) or None

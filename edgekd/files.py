@@ -23,6 +23,16 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def require_folder(path: Path) -> None:
+    """Refuse a file to write whose folder is not there: a slip of the pen shall make no folders.
+
+    Raises:
+        StorageError: naming the folder.
+    """
+    if not path.parent.is_dir():
+        raise StorageError(f"cannot write {path}: there is no folder {path.parent}")
+
+
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to disk and rename it into place.
 

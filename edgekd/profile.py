@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from edgekd.errors import ProfileError, unknown
 from edgekd.files import sha256_bytes
@@ -71,6 +71,13 @@ class HardwareProfile(Section):
                 raise ValueError(unknown("key in [[sources]]", key, legal, shown=3))
         return self
 
+    @field_validator("name")
+    @classmethod
+    def _is_name(cls, name: str) -> str:
+        if not is_profile_name(name):
+            raise ValueError(no_profile_name(name))
+        return name
+
     @property
     def sha256(self) -> str:
         """SHA-256 of those the TOML file extends, followed by the file; the one given for a profile read from text."""
@@ -130,6 +137,11 @@ class HardwareProfile(Section):
         keys = {key for key, value in self.known() if _is_number(value)}
         return sorted(key for key in keys if not self.source(key) and _above(key) not in sourced_entries)
 
+    def repeated_operators(self) -> list[str]:
+        """Return the operators that have several entries which are the same, sorted."""
+        entries = self.ops or ()
+        return sorted({entry.op for index, entry in enumerate(entries) if entry in entries[:index]})
+
     def known(self) -> Iterator[tuple[str, Any]]:
         """Yield every value that the profile states, by dotted key; an item of a list is named, as in `ops.Conv`."""
         yield from _flat(self.model_dump(exclude=_UNSOURCED, exclude_none=True, exclude_defaults=True))
@@ -142,6 +154,16 @@ class HardwareProfile(Section):
         )
         caps = {name for name in ("params", "layers") if getattr(self, name).unlimited}
         return [key for key in wanted if key.partition(".")[0] not in caps]
+
+
+def is_profile_name(name: str) -> bool:
+    """Say whether a profile can have this name, which is also that of a file."""
+    return name.replace("_", "").replace("-", "").replace(".", "").isalnum()
+
+
+def no_profile_name(name: str) -> str:
+    """Return the message for a name that no profile can have."""
+    return f"'{name}' is no name for a profile: letters, digits, '_', '-' and '.' are"
 
 
 def load_profile(name_or_path: str) -> HardwareProfile:

@@ -81,7 +81,7 @@ class Operator(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in known_operators():
-            raise ValueError(unknown("ONNX operator", name, _near(name)))
+            raise ValueError(_unknown_operator(name))
         return name
 
     def limits(self) -> dict[str, object]:
@@ -97,9 +97,11 @@ def known_operators() -> Collection[str]:
     return frozenset(schema.name for schema in get_all_schemas() if schema.domain == "")
 
 
-def _near(name: str) -> list[str]:
-    """Return the known names that look like `name`, else the commonest: nobody wants to read two hundred."""
+def _unknown_operator(name: str) -> str:
+    """Name those that look like `name`, else some of the commonest: nobody wants to read two hundred."""
     common = ["Conv", "Gemm", "MatMul", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "Clip", "Add", "Flatten"]
     folded = {known.lower(): known for known in known_operators()}
     close = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.5)
-    return [folded[found] for found in close] or common
+    if close:
+        return unknown("ONNX operator", name, [folded[found] for found in close])
+    return f"unknown ONNX operator '{name}'. Any that ONNX defines is known, for example {', '.join(common)}"

@@ -60,7 +60,7 @@ def require_writable(targets: Targets, models: Iterable[Path]) -> None:
 
     Raises:
         UsageError: two outputs into one place, or an output over a model.
-        StorageError: a target is a folder or a device, or its folder cannot be written to.
+        StorageError: a target is a folder or a device, or its folder is missing or cannot be written to.
     """
     inputs = {Path(os.path.realpath(path)) for path in models}  # resolve() refuses a circle of links
     seen: dict[Path, str] = {}
@@ -77,13 +77,15 @@ def require_writable(targets: Targets, models: Iterable[Path]) -> None:
 
 
 def _try_target(path: Path) -> None:
+    from edgekd.files import require_folder
+
     try:
         if path.is_dir():
             raise StorageError(f"cannot write {path}: it is a folder")
         if path.exists() and not path.is_file():
             raise StorageError(f"cannot write {path}: it is not a regular file; - is stdout")
-        folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}."):
+        require_folder(path)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error

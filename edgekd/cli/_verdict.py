@@ -43,7 +43,9 @@ def print_report(console: Console, report: Report) -> None:
     if len({row.engine for row in report.accuracy}) > 1 or report.engines:
         console.print(engines_table(report))
     _print_lines(console, [*arithmetic_lines(report), *(f"warning: {text}" for text in _warnings(report))])
-    console.print(stages_table(report.lineage, "this file" if report.model.flavour == "float" else "INT8 deployed"))
+    if report.params.total or report.accuracy or len(report.lineage) > 1:
+        this = "this file" if report.model.flavour == "float" else "INT8 deployed"
+        console.print(stages_table(report.lineage, this))
     if line := gains(report.lineage if _same_images(report) else report.lineage[:-1]):
         console.print(line, soft_wrap=True)
     console.print(f"[dim]{escape(versions_line(report.environment))}[/dim]", soft_wrap=True)
@@ -138,7 +140,8 @@ def _memory_lines(report: Report) -> list[str]:
         lines.append(f"  {weights_by_width(memory)}")
     lines += [f"  {region_line(row)}" for row in memory.regions]
     if memory.peak_activation_bytes is not None:
-        lines.append(f"activations: peak {memory.peak_activation_bytes:,} B at {memory.peak_node} ({memory.planner})")
+        where = f" at {memory.peak_node}" if memory.peak_node else ""
+        lines.append(f"activations: peak {memory.peak_activation_bytes:,} B{where} ({memory.planner})")
         lines.append(f"  live there: {live_set(memory)} = {memory.lower_bound_bytes:,} B")
         lines.append(f"  {memory.peak_activation_bytes_fused:,} B with each convolution fused with its pool")
     return lines

@@ -45,6 +45,7 @@ def list_datasets() -> None:
     click.echo(
         f"\nSPEC is NAME or NAME:PATH. NAME alone is looked for in {data_folder()} (set EDGEKD_DATA to change it)."
     )
+    click.echo("`edgekd data prepare NAME --download` downloads what may be downloaded.")
 
 
 @command.command("info")

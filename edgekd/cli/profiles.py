@@ -23,8 +23,18 @@ def command() -> None:
 
 
 @command.command("list")
-def list_profiles() -> None:
+@click.option("--names", is_flag=True, help="Print the names alone, one a line.")
+def list_profiles(names: bool) -> None:
     """List the profiles that come with edgekd."""
+    from edgekd.profile import profile_names
+
+    if names:
+        click.echo("\n".join(profile_names()))
+    else:
+        _print_profiles()
+
+
+def _print_profiles() -> None:
     from rich.table import Table
 
     from edgekd.cli._console import open_console
@@ -56,12 +66,14 @@ def show(name: str) -> None:
 @command.command("check")
 @click.argument("file", metavar="NAME|FILE")
 def check(file: str) -> None:
-    """Check a profile: exit 0 if it is well formed, else 2; numbers without a source are named."""
+    """Check a profile: exit 0 if it is well formed, else 2; numbers without a source and repeated entries are named."""
     from edgekd.profile import load_profile
 
     profile = load_profile(file)
     for key in profile.unsourced():
         click.echo(f"no source for {key}: list the key under [[sources]]")
+    for op in profile.repeated_operators():
+        click.echo(f"{op} is listed twice with the same limits: one entry says as much")
     click.echo(f"{file}: profile '{profile.name}' is well formed, {len(profile.unknown())} keys are unknown")
 
 
@@ -70,11 +82,14 @@ def check(file: str) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="Where to write it.  [default: NAME.toml]")
 def new(name: str, output: Path | None) -> None:
     """Write a template of a profile called NAME: every key commented out, everything unknown."""
+    from edgekd.files import require_folder
+    from edgekd.profile import is_profile_name, no_profile_name
     from edgekd.profile_template import template
 
-    if not name.replace("_", "").replace("-", "").replace(".", "").isalnum():
-        raise UsageError(f"'{name}' is no name for a profile: letters, digits, '_', '-' and '.' are")
+    if not is_profile_name(name):
+        raise UsageError(no_profile_name(name))
     path = output or Path(f"{name}.toml")
+    require_folder(path)
     try:
         with path.open("x") as file:
             file.write(template(name))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"pass": 0, "fail": 1, "unknown": 0}
 EXIT_FIX = 2
+_MEASURING_NAMES = ("data", "split", "way", "shots", "query", "episodes", "seed", "head", "size", "skip_bad")
 LOG_WIDTH = 120  # columns
 EXIT_UNKNOWN = 3
 SEVERITY = (0, EXIT_UNKNOWN, 1, EXIT_FIX)  # of several files the worst exit code counts
@@ -119,7 +120,7 @@ def command(ctx: click.Context, /, model: Path, **options: Any) -> None:  # noqa
     require_writable(targets, paths)
     strict = options.pop("strict")
     try:
-        entries = _verified(paths, options, many=many)
+        entries = _verified(paths, options, many=many, ignored=_measuring_options(ctx))
     except (ModelError, DataError) as error:  # of a single file
         if model.exists():  # else the command is wrong, not a file
             damaged = Unverified(path=shown_path(model), error=shown_error(error))
@@ -134,6 +135,16 @@ def command(ctx: click.Context, /, model: Path, **options: Any) -> None:  # noqa
     _print_errors(entries)
     write_outputs(entries, targets, many=many, strict=strict)
     ctx.exit(max((exit_code(entry, strict=strict) for entry in entries), key=SEVERITY.index))
+
+
+def _measuring_options(ctx: click.Context) -> list[str]:
+    """Return the options given that say how accuracy is measured, as they are written."""
+    from click.core import ParameterSource
+
+    names = {*_MEASURING_NAMES, "requant"}
+    given = [item for item in ctx.command.params if item.name in names and item.name]
+    chosen = (item for item in given if ctx.get_parameter_source(str(item.name)) is ParameterSource.COMMANDLINE)
+    return [item.opts[0] for item in chosen]
 
 
 def exit_code(entry: Entry, *, strict: bool) -> int:
@@ -161,7 +172,9 @@ def _paths(model: Path) -> tuple[bool, tuple[Path, ...]]:
     return (True, find_models(model)) if model.is_dir() else (False, (model,))
 
 
-def _verified(paths: Sequence[Path], options: dict[str, Any], *, many: bool) -> list[Entry]:
+def _verified(
+    paths: Sequence[Path], options: dict[str, Any], *, many: bool, ignored: Sequence[str] = ()
+) -> list[Entry]:
     """Verify the files; of a single one an error goes on to the user."""
     from edgekd.verify import parse, verify, verify_each
 
@@ -169,6 +182,8 @@ def _verified(paths: Sequence[Path], options: dict[str, Any], *, many: bool) -> 
     require = [parse(text) for text in options.pop("require")]
     request = _request(options, require)
     notices = _console(stderr=True)
+    if static and ignored:
+        notices.print(f"--static measures nothing: {', '.join(ignored)} ignored", markup=False, soft_wrap=True)
     settings: dict[str, Any] = {"static": static, "options": request, "require": require, "notify": _notify(notices)}
     return (
         _each(notices, paths, verify_each(paths, profile, **settings))

@@ -71,7 +71,9 @@ def verify(
 
 
 def find_models(folder: Path) -> tuple[Path, ...]:
-    """Return every ONNX file below a folder, sorted; hidden files and folders, and links to folders, are left out.
+    """Return every ONNX file below a folder (its suffix in any case), sorted.
+
+    Hidden files and folders, and links to folders, are left out.
 
     Raises:
         ModelError: there is none.
@@ -134,7 +136,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
     for where, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(where, name) for name in files if not name.startswith(".") and name.endswith(SUFFIX))
+        yield from (Path(where, name) for name in files if not name.startswith(".") and name.lower().endswith(SUFFIX))
 
 
 def _options(

@@ -20,6 +20,16 @@ def computing_readers(graph: Graph, tensor: str) -> tuple[Node, ...]:
     return tuple(readers)
 
 
+def layer_before(graph: Graph, node: Node) -> str | None:
+    """Return the layer whose output a quantizer rounds or reads, seen through all that keeps it in place."""
+    while kind_of(node) in {*_PASSING, Kind.VIEW, Kind.POOL}:
+        before = graph.producers.get(node.input(0))
+        if before is None:
+            return None
+        node = before
+    return node.name if kind_of(node) is Kind.LAYER else None
+
+
 def origin(graph: Graph, tensor: str, known: frozenset[str]) -> str | None:
     """Return the first of the `known` tensors on the way from `tensor` backwards through first inputs."""
     while tensor not in known:

@@ -1,13 +1,15 @@
-"""A graph as it would be with a smaller square input: the same nodes and weights, other shapes.
+"""A graph as it would be with a smaller square input, or with narrower layers: the same nodes, other shapes.
 
-This is what shape inference would say after changing the input, without going back to the file.
+This is what shape inference would say after changing the file, without going back to the file.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+
+import numpy as np
 
 from edgekd.verify.graph import Graph, Node, Value
 from edgekd.verify.operators import Kind, kind_of, plain_name
@@ -28,7 +30,23 @@ def resized(graph: Graph, side: int) -> Graph | None:
     if square_side(graph) is None:
         return None
     pixels = graph.inputs[0]
-    shapes: Shapes = {pixels: (*(graph.value(pixels).shape or ())[:2], side, side)}
+    return _propagated(graph, {pixels: (*(graph.value(pixels).shape or ())[:2], side, side)})
+
+
+def with_weights(graph: Graph, weights: Mapping[str, Shape]) -> Graph | None:
+    """Return the graph with the constants named in `weights` of these shapes; None where that allows no shapes.
+
+    Only shapes change: the elements of the constants are left as they are.
+    """
+    inputs = {name: shape for name in graph.inputs if (shape := graph.value(name).shape)}
+    if len(inputs) < len(graph.inputs):
+        return None
+    return _propagated(replace(graph, values={**graph.values, **_values(graph, weights)}), inputs)
+
+
+def _propagated(graph: Graph, inputs: Mapping[str, Shape]) -> Graph | None:
+    """Carry the shapes of the inputs through every operator that depends on them."""
+    shapes: Shapes = dict(inputs)
     for node in graph.nodes:
         if node.outputs[0] in graph.fixed:
             continue
@@ -52,9 +70,65 @@ def _same(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
     return shapes.get(node.input(0))
 
 
-def _elementwise(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
-    found = {shapes[name] for name in node.inputs if name in shapes}
-    return found.pop() if len(found) == 1 else None
+def _elementwise(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    """Broadcast all operands, constants with them."""
+    known = _operand_shapes(graph, node.inputs, shapes)
+    try:
+        return None if known is None else np.broadcast_shapes(*known)
+    except ValueError:
+        return None
+
+
+def _operand_shapes(graph: Graph, names: Iterable[str], shapes: Shapes) -> list[Shape] | None:
+    found = [shapes.get(name) or (graph.value(name).shape if name in graph.fixed else None) for name in names]
+    known = [shape for shape in found if shape is not None]
+    return known if len(known) == len(found) else None
+
+
+def _concat(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    names = node.inputs[2::3] if node.op == "QLinearConcat" else node.inputs
+    found, axis = _operand_shapes(graph, names, shapes), node.int("axis", 1)
+    if not found or not -len(found[0]) <= axis < len(found[0]):
+        return None
+    axis %= len(found[0])
+    if len({(len(shape), shape[:axis], shape[axis + 1 :]) for shape in found}) > 1:
+        return None
+    return (*found[0][:axis], sum(shape[axis] for shape in found), *found[0][axis + 1 :])
+
+
+def _transpose(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    source = shapes.get(node.input(0))
+    if source is None:
+        return None
+    order = node.ints("perm") or tuple(reversed(range(len(source))))
+    return tuple(source[axis] for axis in order) if sorted(order) == list(range(len(source))) else None
+
+
+def _pad(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    """The amounts before each axis and then after each: an attribute, since opset 11 the second input."""
+    source, pads = shapes.get(node.input(0)), node.ints("pads") or _integers(graph, node.input(1))
+    if source is None or pads is None or node.input(3) or len(pads) != 2 * len(source):
+        return None
+    return tuple(size + low + high for size, low, high in zip(source, pads, pads[len(source) :], strict=False))
+
+
+def _reshape(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
+    """A size of 0 is that of the input, one of -1 takes what is left."""
+    source, wanted = shapes.get(node.input(0)), _integers(graph, node.input(1))
+    if source is None or wanted is None or node.int("allowzero", 0):
+        return None
+    if len(source) < len(wanted) and 0 in wanted[len(source) :]:
+        return None
+    sizes = [source[axis] if size == 0 else size for axis, size in enumerate(wanted)]
+    if sizes.count(-1) == 1:
+        rest = -math.prod(sizes)
+        sizes[sizes.index(-1)] = math.prod(source) // rest if rest > 0 else 0
+    return tuple(sizes) if math.prod(sizes) == math.prod(source) and min(sizes, default=1) > 0 else None
+
+
+def _integers(graph: Graph, name: str) -> Shape | None:
+    values = graph.numbers(name)
+    return None if values is None else tuple(int(value) for value in values.ravel())
 
 
 def _flatten(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
@@ -76,6 +150,8 @@ def _pool(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
 def _conv(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
     weight = graph.value(node.input(3 if node.op == "QLinearConv" else 1)).shape
     source = shapes.get(node.input(0))
+    if source and weight and source[1:2] != (weight[1] * node.int("group", 1),):
+        return None
     windows = _windows(node, source[2:], weight[2:]) if source and weight else None
     return (source[0], weight[0], *windows) if source and weight and windows else None
 
@@ -117,6 +193,11 @@ _RULES: Mapping[str, Rule] = {
     "GlobalMaxPool": _global_pool,
     "GlobalAveragePool": _global_pool,
     "Flatten": _flatten,
+    "Reshape": _reshape,
+    "Transpose": _transpose,
+    "Concat": _concat,
+    "Pad": _pad,
+    "Softmax": _same,
     "Gemm": _dense,
     "MatMul": _dense,
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Min", "Max"), _elementwise),

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from edgekd.cli import main
 from edgekd.cli.profiles import command
-from edgekd.errors import ProfileError, UsageError
+from edgekd.errors import ProfileError, StorageError, UsageError
 from edgekd.profile import HardwareProfile, load_profile, profile_names
 from edgekd.profile_template import template
 from edgekd.verify.profile_page import profile_page
@@ -87,8 +87,24 @@ def test_new_writes_a_template_in_which_all_is_unknown(tmp_path: Path, monkeypat
 def test_new_refuses_a_name_that_is_none_and_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no name"):
         run("new", "../mine")
-    with pytest.raises(ProfileError, match="cannot write"):
+    with pytest.raises(StorageError, match=r"there is no folder .*absent"):
         run("new", "mine", "--output", str(tmp_path / "absent" / "mine.toml"))
+
+
+def test_check_refuses_such_a_name_and_names_repeated_entries(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "../../x"')
+    with pytest.raises(ProfileError, match="is no name for a profile"):
+        run("check", str(file))
+    entry = '[[ops]]\nop = "Conv"\nkernel_max_px = '
+    file.write_text(f'name = "mine"\n{entry}3\n{entry}5\n')
+    assert "twice" not in run("check", str(file))
+    file.write_text(f'name = "mine"\n{entry}3\n{entry}3\n')
+    assert "Conv is listed twice with the same limits" in run("check", str(file))
+
+
+def test_names_alone() -> None:
+    assert run("list", "--names").splitlines() == profile_names()
 
 
 def test_the_template_is_a_profile_when_every_comment_is_taken_away() -> None:

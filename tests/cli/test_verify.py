@@ -268,10 +268,17 @@ def test_stages_that_were_left_out_are_left_out(model: Path) -> None:
 
 
 def test_json_to_a_file(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
     run(model, "--profile", "stm32h743", "--static", "--json", tmp_path / "out" / "report.json")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["verdict"] == "pass"
     assert report["params"]["total"] == 1
+
+
+def test_options_that_static_ignores_are_named(model: Path) -> None:
+    result = run(model, "--profile", "stm32h743", "--static", "--way", 3, "--requant", "ort", "--skip-bad")
+    assert "--static measures nothing: --requant, --way, --skip-bad ignored" in result.stderr
+    assert "ignored" not in run(model, "--profile", "stm32h743", "--static").stderr
 
 
 def test_json_to_stdout_leaves_nothing_else_there(model: Path) -> None:

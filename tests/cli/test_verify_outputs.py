@@ -50,6 +50,7 @@ def words(text: str) -> str:
 
 def test_every_format_at_once(model: Path, tmp_path: Path) -> None:
     names = ("json", "html", "sarif", "junit")
+    (tmp_path / "out").mkdir()
     result = run(model, *STATIC, *(item for name in names for item in (f"--{name}", tmp_path / "out" / f"r.{name}")))
     assert result.exit_code == 0
     texts = {name: (tmp_path / "out" / f"r.{name}").read_text() for name in names}
@@ -74,7 +75,8 @@ def test_stdout_holds_the_format_and_nothing_else(model: Path, name: str) -> Non
         ("FOLDER", StorageError, "it is a folder"),
         ("MODEL", UsageError, "would overwrite the model"),
         ("FOLDER/./model.onnx", UsageError, "would overwrite the model"),
-        ("MODEL/x.json", StorageError, "Not a directory"),
+        ("MODEL/x.json", StorageError, "there is no folder"),
+        ("FOLDER/absent/x.json", StorageError, "there is no folder .*absent"),
         ("/dev/null", StorageError, "not a regular file"),
         ("/proc/nothing/r.json", StorageError, "cannot write /proc/nothing/r.json"),
         ("FOLDER/" + "x" * 255, StorageError, "too long"),

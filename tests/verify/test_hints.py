@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules import Finding, check_all
+from edgekd.verify.rules.narrower import narrowed
 
 Analyse = Callable[[Any], Facts]
 
@@ -49,9 +50,19 @@ def test_the_widest_network_under_a_parameter_cap(conv4: Callable[..., Any], ana
 def test_no_network_is_named_where_none_fits_or_the_widths_differ(
     conv4: Callable[..., Any], qcdq: type[Any], analyse: Analyse
 ) -> None:
-    assert found(analyse(conv4(width=12)), "parameters", params={"max": 40}).hint is None
-    assert found(analyse(qcdq().conv(4).conv(6)), "parameters", params={"max": 200}).hint is None
-    assert found(analyse(qcdq().conv(4).flatten().gemm(3, 256)), "parameters", params={"max": 200}).hint is None
+    """6 filters of 4x3x3 and their biases; 3 of 256 features and theirs."""
+    none = found(analyse(conv4(width=12)), "parameters", params={"max": 40}).hint or ""
+    assert none.startswith("4,220 parameters must go; the largest layer is Conv_")
+    two = found(analyse(qcdq().conv(4).conv(6)), "parameters", params={"max": 200}).hint
+    assert two == "134 parameters must go; the largest layer is Conv_9 (222 parameters, 240 B)"
+    dense = found(analyse(qcdq().conv(4).flatten().gemm(3, 256)), "parameters", params={"max": 200}).hint
+    assert dense == "683 parameters must go; the largest layer is Gemm_10 (771 parameters, 780 B)"
+
+
+def test_the_bytes_that_must_go(qcdq: type[Any], analyse: Analyse) -> None:
+    """108 + 216 weights and 10 biases of 4 B are 364 B."""
+    hint = found(analyse(qcdq().conv(4).conv(6)), "weight-memory", **sram(300, "weights")).hint
+    assert hint == "64 B must go; the largest layer is Conv_9 (222 parameters, 240 B)"
 
 
 @pytest.mark.parametrize("packing", ["packed", "byte"])
@@ -86,7 +97,52 @@ def test_fusing_is_named_with_its_bytes_and_then_fits(conv4: Callable[..., Any],
     assert (hint or "").startswith(f"fuse each convolution with its pool: {peak:,} B")
     assert found(facts, "activation-memory", **sram(peak, conv_pool_fused=True)).status == "pass"
     less = found(facts, "activation-memory", **sram(peak - 1, conv_pool_fused=False)).hint
-    assert "fuse" not in (less or "")
+    assert "fuse each" not in (less or "")
+
+
+@pytest.mark.parametrize("role", ["activations", "shared"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_widest_network_that_the_activation_memory_holds(
+    conv4: Callable[..., Any], analyse: Analyse, role: str, fused: bool
+) -> None:
+    """In shared memory the weights of the narrower network leave more room too."""
+    target = sram(3_000, role, conv_pool_fused=fused)
+    finding = found(analyse(conv4(width=40, size=16)), "activation-memory", **target)
+    width = number(r"(?:^|; )Conv4-(\d+) fits", finding.hint)
+    assert found(analyse(conv4(width=width, size=16)), "activation-memory", **target).status == "pass"
+    assert found(analyse(conv4(width=width + 1, size=16)), "activation-memory", **target).status == "fail"
+
+
+def test_fusing_together_with_a_smaller_input_or_fewer_channels(conv4: Callable[..., Any], analyse: Analyse) -> None:
+    """Neither is enough alone: fused, 20x20x12 leaves 3 x 400 + 12 x 100 B."""
+    finding = found(analyse(conv4(width=12, size=20)), "activation-memory", **sram(2_000, conv_pool_fused=False))
+    both = "with each convolution fused with its pool, "
+    side = number(both + r"(\d+)x\1 input fits", finding.hint)
+    width = number(both + r"Conv4-(\d+) fits", finding.hint)
+    target = sram(2_000, conv_pool_fused=True)
+    for good, bad in (((12, side), (12, side + 1)), ((width, 20), (width + 1, 20))):
+        statuses = [
+            found(analyse(conv4(width=channels, size=size)), "activation-memory", **target).status
+            for channels, size in (good, bad)
+        ]
+        assert statuses == ["pass", "fail"]
+
+
+@pytest.mark.parametrize("width", [1, 5, 11])
+def test_a_narrowed_chain_has_the_shapes_of_inference(conv4: Callable[..., Any], analyse: Analyse, width: int) -> None:
+    small, again = narrowed(analyse(conv4(width=12)), width), analyse(conv4(width=width))
+    assert small is not None
+    live = [name for name in again.graph.values if name not in again.graph.fixed]
+    assert {name: small.graph.value(name).shape for name in live} == {
+        name: again.graph.value(name).shape for name in live
+    }
+    assert small.memory.plan == again.memory.plan
+    assert small.costs.weight_bytes == again.costs.weight_bytes
+
+
+def test_other_networks_are_not_narrowed(qcdq: type[Any], analyse: Analyse) -> None:
+    assert narrowed(analyse(qcdq().conv(4).conv(6)), 2) is None
+    assert narrowed(analyse(qcdq(2).conv(4, groups=2).conv(4)), 3) is None
 
 
 def test_no_input_is_named_for_weights_that_allow_one_size(qcdq: type[Any], analyse: Analyse) -> None:
@@ -100,21 +156,21 @@ def test_no_input_is_named_for_weights_that_allow_one_size(qcdq: type[Any], anal
         (
             "weight-scale",
             {"weights": {"scale": "power_of_two"}},
-            "export with --pot",
+            "power-of-two scales",
             {"scale": 0.3},
             {"scale": 0.25},
         ),
         (
             "activation-scale",
             {"activations": {"scale": "power_of_two"}},
-            "export with --pot",
+            "power-of-two scales",
             {"act_scale": 0.3},
             {"act_scale": 0.25},
         ),
         (
             "weight-granularity",
             {"weights": {"granularity": "per_tensor"}},
-            "per_tensor weights: `edgekd distill --profile",
+            "per_tensor weights",
             {"scale": [0.5, 0.25, 0.5, 0.5]},
             {"scale": 0.5},
         ),
@@ -140,10 +196,11 @@ def test_formats(qcdq: type[Any], analyse: Analyse, case: tuple[str, Any, str, A
 def test_an_open_batch(qcdq: type[Any], analyse: Analyse) -> None:
     keys = {"shapes": {"static": True}}
     failed = found(analyse(qcdq(batch="n").conv(4)), "static-shapes", **keys)
-    assert failed.hint == "export without --dynamic-batch"
+    assert failed.hint == "store a fixed batch in the file"
     assert found(analyse(qcdq(batch=1).conv(4)), "static-shapes", **keys).status == "pass"
 
 
+OTHER = "another network: {} in place of {}, and train again, since it computes something else"
 GLOBAL = "replace GlobalAveragePool: AveragePool with a window of the whole image"
 
 
@@ -156,13 +213,16 @@ GLOBAL = "replace GlobalAveragePool: AveragePool with a window of the whole imag
             GLOBAL,
         ),
         ("GlobalAveragePool", ["Conv"], None),
-        ("Sigmoid", ["Clip"], "replace Sigmoid: Clip"),
+        ("Sigmoid", ["Clip"], OTHER.format("Clip", "Sigmoid")),
+        ("AveragePool", ["MaxPool"], OTHER.format("MaxPool", "AveragePool")),
+        ("Relu", ["Clip"], "replace Relu: Clip with min 0"),
+        ("Identity", [], "remove it: it does nothing"),
         ("Dropout", [], "drop it: it does nothing at inference"),
         ("Tile", ["Conv"], None),
     ],
 )
 def test_what_replaces_an_operator(qcdq: type[Any], analyse: Analyse, op: str, legal: list[str], hint: str) -> None:
-    net = qcdq().op(op) if op != "Tile" else qcdq()
+    net = qcdq().op(op, **({"kernel_shape": [2, 2]} if op == "AveragePool" else {})) if op != "Tile" else qcdq()
     if op == "Tile":
         net.op("Tile", extra=[net.constant("repeats", np.ones(4, np.int64))])
     failed = found(analyse(net), "operators", ops=[{"op": name} for name in legal])
@@ -218,7 +278,9 @@ def test_channels_name_the_chain_that_fits(conv4: Callable[..., Any], analyse: A
         (5, {"kernel_max_px": 3}, "2 convolutions of 3x3 see as far as one of 5x5"),
         (7, {"kernels_px": [[1, 1], [3, 3]]}, "3 convolutions of 3x3 see as far as one of 7x7"),
         (3, {"kernels_px": [[1, 1]]}, None),
-        (3, {"kernels_px": [[5, 5]]}, None),
+        (3, {"kernels_px": [[1, 1], [5, 5]]}, "zeros around the weights, 5x5 with padding 2, which computes the same"),
+        (3, {"kernels_px": [[5, 5]], "padding_max_px": 1}, None),
+        (3, {"kernels_px": [[4, 4]]}, None),
     ],
 )
 def test_smaller_windows(
@@ -239,3 +301,22 @@ def test_the_largest_image_side(conv4: Callable[..., Any], analyse: Analyse) -> 
     side = number(r"^(\d+)x\1 input fits$", found(analyse(conv4(width=4, size=32)), "image-size", **limits).hint)
     assert side == 19
     assert found(analyse(conv4(width=4, size=side)), "image-size", **limits).status == "pass"
+
+
+def test_sums_of_any_weights_fit_a_narrower_accumulator(conv4: Callable[..., Any], analyse: Analyse) -> None:
+    """Sums of 20 bits hold 32 products of 127 and -128: the first layer has 27 of -128 and -128, the others 9 w."""
+    finding = found(analyse(conv4(width=40)), "accumulator-width", accumulator_bits=20)
+    assert finding.status == "fail"
+    width = number(r"^Conv4-(\d+) fits: [\d,]+ parameters, whatever its weights", finding.hint)
+    assert width == 3
+    assert found(analyse(conv4(width=width)), "accumulator-width", accumulator_bits=20).status == "pass"
+    assert "Conv4" not in (found(analyse(conv4(width=8)), "accumulator-width", accumulator_bits=15).hint or "")
+
+
+def test_sums_of_narrower_weights_fit(qcdq: type[Any], analyse: Analyse) -> None:
+    """360 x 127 x 2^(b - 1) is below 2^19 where b is at most 4."""
+    finding = found(analyse(qcdq().conv(40).conv(6)), "accumulator-width", accumulator_bits=20)
+    bits = number(r"^weights of (\d+) bits fit, whatever their values$", finding.hint)
+    assert bits == 4
+    narrow = analyse(qcdq().conv(40, clip=(-8, 7)).conv(6, clip=(-8, 7)))
+    assert found(narrow, "accumulator-width", accumulator_bits=20).status == "pass"

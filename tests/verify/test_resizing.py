@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekd.verify.facts import Facts
@@ -35,12 +36,26 @@ def odd(size: int, builder: type[Any]) -> Any:
     return net.flatten()
 
 
-@pytest.mark.parametrize("build", [plain, odd])
+def branched(size: int, builder: type[Any]) -> Any:
+    """Concatenation, equal and broadcast operands, clips, padding both ways, an order of axes, a reshape."""
+    net = builder(4, size).conv(4)
+    before = net.current
+    net.conv(4).op("Concat", extra=[before], axis=1).quantize()
+    net.op("Pad", extra=[net.constant("pads", np.array([0, 0, 1, 0, 0, 0, 2, 3], np.int64))]).quantize()
+    net.op("Mul", extra=[net.constant("gains", np.ones((8, 1, 1), np.float32))]).op("Identity")
+    net.op("Clip", extra=[net.constant("low", np.array(0, np.float32))]).op("Relu").quantize()
+    net.op("Concat", extra=[net.current], axis=-1).quantize()
+    net.op("GlobalMaxPool") if size % 2 else net.op("Transpose", perm=[0, 2, 3, 1])
+    net.quantize()
+    return net.op("Reshape", extra=[net.constant("flat", np.array([0, -1], np.int64))])
+
+
+@pytest.mark.parametrize("build", [plain, odd, branched])
 @pytest.mark.parametrize("side", [16, 17, 23, 30, 31])
 def test_shapes_are_those_of_inference(
     qcdq: type[Any], analyse: Analyse, build: Callable[[int, type[Any]], Any], side: int
 ) -> None:
-    small = resized(analyse(build(32, qcdq)).graph, side)
+    small = resized(analyse(build(33 if side % 2 else 32, qcdq)).graph, side)
     again = analyse(build(side, qcdq)).graph
     assert small is not None
     live = [name for name in again.values if name not in again.fixed]

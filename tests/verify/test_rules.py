@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
@@ -51,7 +51,7 @@ def test_a_profile_that_says_nothing_passes_nothing_that_needs_it(small: Facts) 
     by_rule = {finding.rule: finding.status for finding in check_all(small, profile())}
     of_the_file = {"bit-exact", "costs-known", "integer-layers", "scales-stated", "static-shapes", "valid-scales"}
     of_entries = {rule for rule, keys in KEYS.items() if keys == ("ops",)} - {"operators"}
-    silent = of_entries | {"bank-placement"}  # there are no operators and no banks to speak of
+    silent = of_entries | {"bank-placement", "float-inputs"}  # no operators, banks or inputs to speak of
     assert not by_rule.keys() & silent
     needed = {rule for rule, keys in KEYS.items() if keys} - silent - of_the_file
     assert {rule for rule, found in by_rule.items() if found == "unknown"} >= needed
@@ -262,3 +262,31 @@ def test_operators_on_integers_are_judged_by_their_stated_scales(qcdq: type[Any]
     assert status("weight-scale", facts, weights={"scale": "power_of_two"}) == "fail"
     assert status("activation-scale", facts, activations={"scale": "power_of_two"}) == "pass"
     assert status("operators", facts, ops=[{"op": "Conv"}]) == "pass"
+
+
+def test_float_pixels_of_a_target_of_integers(qcdq: type[Any], analyse: Analyse) -> None:
+    """Quantized at once they are left to the host; else they are a failure; without integer arithmetic no matter."""
+
+    def findings(first: str, **keys: Any) -> list[tuple[str, str | None]]:
+        net = qcdq().op(first) if first == "Relu" else qcdq()
+        net.conv(4)
+        model = net.model()
+        model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+        node = model.graph.node[0]
+        if first == "Relu":
+            node.op_type = "Relu"
+            del node.input[1:]
+        net.model = lambda: model
+        found = check_all(analyse(net), profile(**keys))
+        return [(item.status, item.hint) for item in found if item.rule == "float-inputs"]
+
+    integer = {"compute": {"arithmetic": "integer"}}
+    assert findings("quantizer", **integer) == [("pass", None)]
+    assert findings("Relu", **integer) == [("fail", "quantize 'pixels' before anything else reads it")]
+    assert findings("Relu") == []
+
+
+def test_a_quantizer_is_named_with_its_layer(qcdq: type[Any], analyse: Analyse) -> None:
+    found = check_all(analyse(qcdq().conv(4, act_scale=0.3)), profile(activations={"scale": "power_of_two"}))
+    (failed,) = [item for item in found if item.rule == "activation-scale" and item.status == "fail"]
+    assert failed.message.startswith(f"{failed.node}, behind Conv_")

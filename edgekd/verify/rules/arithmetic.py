@@ -18,6 +18,7 @@ from edgekd.verify.integer.static import (
 )
 from edgekd.verify.integer.values import RefusedError
 from edgekd.verify.rules.base import Finding, rule, unsaid
+from edgekd.verify.rules.sums import sums_hint
 
 _POT = "power-of-two scales: export with --pot"
 _SCALES = "power-of-two scales: quantize again with scales that are 2^k"
@@ -76,7 +77,7 @@ def accumulator_width(facts: Facts, profile: HardwareProfile) -> Iterator[Findin
     if limit is None:
         yield unsaid(profile, "accumulator_bits", f"sums of up to {widest} bits", widest)
         return
-    source = profile.source("accumulator_bits")
+    source, hint = profile.source("accumulator_bits"), sums_hint(facts, limit) if widest > limit else None
     for row in rows:
         if row.bits > limit:
             message = f"the sums of {row.node} reach {row.low}..{row.high}: {row.bits} bits, the target has {limit}"
@@ -88,6 +89,7 @@ def accumulator_width(facts: Facts, profile: HardwareProfile) -> Iterator[Findin
                 value=row.bits,
                 limit=limit,
                 source=source,
+                hint=hint,
             )
     if widest <= limit:
         message = f"sums of up to {widest} bits, the target has {limit}"

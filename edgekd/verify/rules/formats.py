@@ -12,8 +12,9 @@ from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import FLOAT_BITS, Array, Graph
 from edgekd.verify.layers import Layer
-from edgekd.verify.operators import FAKE_QUANTIZERS
+from edgekd.verify.operators import FAKE_QUANTIZERS, Kind, kind_of
 from edgekd.verify.quantization import Quantization, bits_for
+from edgekd.verify.readers import layer_before
 from edgekd.verify.rules.base import SCALES_RULE, Finding, rule, unsaid
 
 _GRANULARITIES = {"per_tensor": ("per_tensor",), "per_channel": ("per_tensor", "per_channel")}
@@ -28,7 +29,6 @@ _SCALE_INPUTS = {
     "QGemm": {1: "input scale", 4: "weight scale"},
 }
 _SCALES = {"power_of_two": ("power_of_two",), "float": ("power_of_two", "float")}
-_POT = "power-of-two scales: export with --pot"
 _SYMMETRIES = {"symmetric": ("symmetric",), "any": ("symmetric", "asymmetric")}
 
 Located = tuple[str, Quantization]  # the node to name in a finding, and its format
@@ -56,7 +56,7 @@ class _Demand:
 def weight_bits(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target computes with weights of this width."""
     widths = [(layer.node.name, _weight_width(layer)) for layer in facts.layers]
-    yield from _check(profile, _widths("weights", profile.weights.bits), widths)
+    yield from _check(facts, profile, _widths("weights", profile.weights.bits), widths)
 
 
 @rule("activation-bits", "activations.bits")
@@ -64,47 +64,49 @@ def activation_bits(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]
     """The target computes with activations of this width."""
     widths = [(found.node, found.bits) for found in facts.activations]
     widths += [(layer.node.name, FLOAT_BITS) for layer in facts.layers if layer.input_quantization is None]
-    yield from _check(profile, _widths("activations", profile.activations.bits), widths)
+    yield from _check(facts, profile, _widths("activations", profile.activations.bits), widths)
 
 
 @rule("weight-granularity", "weights.granularity")
 def weight_granularity(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target scales weights as finely as the file: per channel, or only per tensor."""
     limit = profile.weights.granularity
-    hint = f"per_tensor weights: `edgekd distill --profile {profile.name}` trains them so"
+    hint = "per_tensor weights"
+    if facts.manifest:
+        hint += f": `edgekd distill --profile {profile.name}` trains them so"
     demand = _Demand("weights.granularity", limit, _GRANULARITIES.get(limit or "", ()), hint=hint)
     found = [(node, "per_channel" if item.per_channel else "per_tensor") for node, item in _weights(facts)]
-    yield from _check(profile, demand, found)
+    yield from _check(facts, profile, demand, found)
 
 
 @rule("weight-scale", "weights.scale")
 def weight_scale(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target multiplies by the scales of the weights: any float, or only powers of two."""
     limit = profile.weights.scale
-    demand = _Demand("weights.scale", limit, _SCALES.get(limit or "", ()), hint=_POT)
-    yield from _check(profile, demand, _kinds(_weights(facts)))
+    demand = _Demand("weights.scale", limit, _SCALES.get(limit or "", ()), hint=_pot(facts))
+    yield from _check(facts, profile, demand, _kinds(_weights(facts)))
 
 
 @rule("activation-scale", "activations.scale")
 def activation_scale(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The target multiplies by the scales of the activations: any float, or only powers of two."""
     limit = profile.activations.scale
-    demand = _Demand("activations.scale", limit, _SCALES.get(limit or "", ()), hint=_POT)
-    yield from _check(profile, demand, _kinds(_activations(facts)))
+    demand = _Demand("activations.scale", limit, _SCALES.get(limit or "", ()), hint=_pot(facts))
+    yield from _check(facts, profile, demand, _kinds(_activations(facts)))
 
 
 @rule("weight-symmetry", "weights.symmetric")
 def weight_symmetry(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The zero points of the weights are 0, where the target has none."""
     demand = _symmetry("weights.symmetric", symmetric=profile.weights.symmetric)
-    yield from _check(profile, demand, _zero_points(_weights(facts)))
+    yield from _check(facts, profile, demand, _zero_points(_weights(facts)))
 
 
 @rule("activation-symmetry", "activations.symmetric")
 def activation_symmetry(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The zero points of the activations are 0, where the target has none."""
     demand = _symmetry("activations.symmetric", symmetric=profile.activations.symmetric)
-    yield from _check(profile, demand, _zero_points(_activations(facts)))
+    yield from _check(facts, profile, demand, _zero_points(_activations(facts)))
 
 
 @rule("bias-bits", "biases.bits")
@@ -223,6 +225,10 @@ def _unstated_scales(graph: Graph) -> Iterator[tuple[str, str, str]]:
                 yield node.name, operand, "is not constant"
 
 
+def _pot(facts: Facts) -> str:
+    return "power-of-two scales" + ": export with --pot" * (facts.manifest is not None)
+
+
 def _kinds(formats: Iterable[Located]) -> list[Choice]:
     stated = ((node, found) for node, found in formats if found.scale is not None)
     return [(node, "power_of_two" if found.power_of_two else "float") for node, found in stated]
@@ -242,7 +248,7 @@ def _symmetry(key: str, *, symmetric: bool | None) -> _Demand:
     return _Demand(key, limit, _SYMMETRIES.get(limit or "", ()), hint="quantize symmetrically: every zero point 0")
 
 
-def _check(profile: HardwareProfile, demand: _Demand, found: Sequence[Choice]) -> Iterator[Finding]:
+def _check(facts: Facts, profile: HardwareProfile, demand: _Demand, found: Sequence[Choice]) -> Iterator[Finding]:
     """Find every node whose format the target does not take; one finding where it takes all, or does not say."""
     has = " and ".join(sorted({f"{value}" for _, value in found})) + demand.unit if found else "no quantized tensor"
     if demand.limit is None:
@@ -252,7 +258,18 @@ def _check(profile: HardwareProfile, demand: _Demand, found: Sequence[Choice]) -
     bad = [(node, value) for node, value in found if value not in demand.allowed]
     common = {"attribute": demand.key, "limit": demand.limit, "source": source}
     for node, value in bad:
-        found_here = {"message": f"{node} has {value}{demand.unit}, {target}", "node": node, "value": value}
+        found_here = {
+            "message": f"{_label(facts.graph, node)} has {value}{demand.unit}, {target}",
+            "node": node,
+            "value": value,
+        }
         yield Finding.model_validate({"status": "fail", "hint": demand.hint or None, **found_here, **common})
     if not bad:
         yield Finding.model_validate({"status": "pass", "message": f"{has}; {target}", "value": has, **common})
+
+
+def _label(graph: Graph, name: str) -> str:
+    """Return a node's name, of a quantizer with the layer that it belongs to."""
+    node = next((node for node in graph.nodes if node.name == name and kind_of(node) is Kind.QUANTIZER), None)
+    layer = layer_before(graph, node) if node else None
+    return f"{name}, behind {layer}," if layer else name

@@ -9,45 +9,45 @@ from dataclasses import dataclass
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph
 from edgekd.verify.layers import Layer
+from edgekd.verify.operators import plain_name
 from edgekd.verify.resizing import resized, square_side
 
 MOST_NODES = 400  # of a graph that is planned again and again: a file may have any number
 LARGEST_LEAST = 1_024  # px: a network that needs a larger image at least gets no hint
 
-# What replaces an operator that a target lacks, where it computes the same or a student loses little.
+# What replaces an operator that a target lacks and computes the same, or what to do without it.
 REPLACEMENTS = {
-    "AveragePool": "MaxPool",
     "BatchNormalization": "fold it into the convolution before it",
-    "ConvTranspose": "Resize and Conv",
     "Dropout": "drop it: it does nothing at inference",
-    "Elu": "Relu",
     "Flatten": "Reshape",
-    "Gelu": "Relu",
     "Gemm": "a 1x1 Conv on a 1x1 image",
     "GlobalAveragePool": "AveragePool with a window of the whole image",
     "GlobalMaxPool": "MaxPool with a window of the whole image",
-    "HardSigmoid": "Clip",
-    "HardSwish": "Relu",
-    "LeakyRelu": "Relu",
+    "Identity": "remove it: it does nothing",
     "MatMul": "Gemm, or a 1x1 Conv",
-    "PRelu": "Relu",
+    "Relu": "Clip with min 0",
     "Reshape": "Flatten",
-    "Selu": "Relu",
-    "Sigmoid": "Clip",
     "Softmax": "leave it out: the largest score is the same",
     "Squeeze": "Reshape",
-    "Swish": "Relu",
-    "Tanh": "Clip",
     "Unsqueeze": "Reshape",
+}
+# What computes something else: another network, of which a student loses little when it is trained again.
+SUBSTITUTES = {
+    "AveragePool": "MaxPool",
+    "ConvTranspose": "Resize and Conv",
+    **dict.fromkeys(("Elu", "Gelu", "HardSwish", "LeakyRelu", "PRelu", "Selu", "Swish"), "Relu"),
+    **dict.fromkeys(("HardSigmoid", "Sigmoid", "Tanh"), "Clip"),
 }
 
 
 def replacement(op: str, legal: set[str]) -> str | None:
     """Return what the target has in place of `op`; None where nothing known is among its operators."""
-    text = REPLACEMENTS.get(op)
+    text = REPLACEMENTS.get(op) or SUBSTITUTES.get(op)
     named = {word.strip(",") for word in (text or "").split() if word[0].isupper()}
     if text is None or (named and not named & legal):
         return None
+    if op in SUBSTITUTES:
+        return f"another network: {text} in place of {op}, and train again, since it computes something else"
     return f"replace {op}: {text}" if named else text
 
 
@@ -71,7 +71,8 @@ class Chain:
 def chain_of(facts: Facts) -> tuple[Chain, int] | None:
     """Return the chain that a network is, and its width; None for any other network."""
     shapes = [shape for layer in facts.layers if len(shape := _weight_shape(layer)) == 4]
-    if not shapes or len(shapes) != len(facts.layers):
+    plain = all(plain_name(layer.node.op) == "Conv" and layer.node.int("group", 1) == 1 for layer in facts.layers)
+    if not shapes or len(shapes) != len(facts.layers) or not plain:
         return None
     (width, channels, *window), rest = shapes[0], shapes[1:]
     chain = Chain(len(shapes), channels, math.prod(window))
@@ -90,8 +91,12 @@ def widest(facts: Facts, fits: Callable[[int, int], bool]) -> str | None:
     narrower = largest(1, width - 1, lambda tried: fits(chain.weights(tried), chain.biases(tried)))
     if narrower is None:
         return None
-    parameters = chain.weights(narrower) + chain.biases(narrower)
-    return f"Conv{chain.layers}-{narrower} fits: {parameters:,} parameters"
+    return chain_text(chain, narrower)
+
+
+def chain_text(chain: Chain, width: int) -> str:
+    """Return "Conv4-40 fits", with its parameters."""
+    return f"Conv{chain.layers}-{width} fits: {chain.weights(width) + chain.biases(width):,} parameters"
 
 
 def smaller_input(graph: Graph, fits: Callable[[Graph], bool]) -> int | None:
@@ -122,3 +127,12 @@ def largest(low: int, high: int, holds: Callable[[int], bool]) -> int | None:
 
 def _weight_shape(layer: Layer) -> tuple[int, ...]:
     return layer.weight.shape if layer.weight else ()
+
+
+def too_many(facts: Facts, excess: int, unit: str) -> str | None:
+    """Return how much must go and the layer that has most, for networks of which no narrower one can be named."""
+    largest_layer = max(facts.costs.layers, key=lambda row: row.parameters, default=None)
+    if largest_layer is None or not largest_layer.parameters:
+        return None
+    has = f"{largest_layer.parameters:,} parameters, {largest_layer.weight_bytes:,} B"
+    return f"{excess:,} {unit} must go; the largest layer is {largest_layer.node} ({has})"

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.memory import ActivationMemory
-from edgekd.verify.placement import deployed_plan, with_graph
+from edgekd.verify.placement import deployed_plan
 from edgekd.verify.planner import Plan
 from edgekd.verify.regions import ArenaRoom, arena_room, bias_room, stored_biases, stored_weights, weight_room
 from edgekd.verify.rules.base import Finding, Status, rule, shown, unsaid
-from edgekd.verify.rules.hints import smaller_input, widest
+from edgekd.verify.rules.hints import too_many, widest
+from edgekd.verify.rules.narrower import arena_hints, fused
 
 _KEY = "memory.regions"
 
@@ -32,7 +33,9 @@ def weight_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     if undecided:
         message += f"; only if packed: the profile does not say weights.packing, unpacked they take {unpacked:,} B"
     status, message = _with_unweighed(facts, status, message)
-    hint = _narrower(facts, profile, room) if status == "fail" else None
+    hint = None
+    if status == "fail":
+        hint = _narrower(facts, profile, room) or too_many(facts, needed - room, "B")
     yield Finding(
         status=status, message=message, attribute=_KEY, value=needed, limit=room, source=profile.source(_KEY), hint=hint
     )
@@ -108,18 +111,15 @@ def _may_fuse(profile: HardwareProfile) -> bool:
 
 
 def _arena_hint(facts: Facts, profile: HardwareProfile, room: ArenaRoom) -> str | None:
-    fused, hints = facts.memory.fused, []
-    if _may_fuse(profile) and fused and fused.peak_bytes <= room.bytes:
-        hints.append(f"fuse each convolution with its pool: {fused.peak_bytes:,} B")
-    side = smaller_input(facts.graph, lambda graph: _arena_fits(with_graph(facts, graph), profile, room))
-    if side:
-        hints.append(f"{side}x{side} input fits")
+    """Fuse pools, a smaller input, fewer channels; where fusing alone is not enough, each of the others with it."""
+    fusing, hints = facts.memory.fused if _may_fuse(profile) else None, []
+    if fusing and fusing.peak_bytes <= room.bytes:
+        hints.append(f"fuse each convolution with its pool: {fusing.peak_bytes:,} B")
+    hints += arena_hints(facts, profile)
+    if fusing and fusing.peak_bytes > room.bytes:
+        with_fusing = (text for text in arena_hints(facts, fused(profile)) if text not in hints)
+        hints += [f"with each convolution fused with its pool, {text}" for text in with_fusing]
     return "; ".join(hints) or None
-
-
-def _arena_fits(facts: Facts, profile: HardwareProfile, room: ArenaRoom) -> bool:
-    plan = deployed_plan(facts, profile)
-    return plan is not None and plan.peak_bytes <= room.bytes
 
 
 def _narrower(facts: Facts, profile: HardwareProfile, room: int) -> str | None:

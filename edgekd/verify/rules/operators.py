@@ -68,8 +68,12 @@ def static_shapes(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
             value=dim.label,
             limit=static,
             source=profile.source("shapes.static"),
-            hint="export without --dynamic-batch" if static and dim.axis == 0 else None,
+            hint=_batch_hint(facts) if static and dim.axis == 0 else None,
         )
+
+
+def _batch_hint(facts: Facts) -> str:
+    return "export without --dynamic-batch" if facts.manifest else "store a fixed batch in the file"
 
 
 def _symbolic_message(dim: SymbolicDim, profile: HardwareProfile) -> str:
@@ -90,7 +94,8 @@ def integer_layers(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """Every layer multiplies integers, unless the profile says that the target computes with floats too."""
     floats = {layer.node.name: parts for layer in facts.layers if (parts := _float_parts(layer))}
     if profile.compute.arithmetic == "any" or not floats:
-        message = f"{len(facts.layers) - len(floats)} of {len(facts.layers)} layers multiply integers"
+        count = f"{len(facts.layers) - len(floats)} of {len(facts.layers)} layers multiply integers"
+        message = count if facts.layers else "no layers"
         yield Finding(status="pass", message=message, attribute="arithmetic", value=len(facts.layers) - len(floats))
         return
     for node, parts in floats.items():

@@ -8,7 +8,7 @@ from dataclasses import replace
 from edgekd.profile import Cap, HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules.base import Finding, Status, rule, shown, unsaid
-from edgekd.verify.rules.hints import chain_of, widest
+from edgekd.verify.rules.hints import chain_of, chain_text, too_many, widest
 
 _NOUNS = {"params": "parameters", "layers": "layers"}
 
@@ -18,9 +18,11 @@ def parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The network has no more parameters than the target holds."""
     hidden = [node.name for node in facts.costs.unweighed]
     found, cap = _judge(profile, "params", profile.params, facts.costs.parameters, hidden=hidden), profile.params.max
-    failed = found.status == "fail"
-    hint = widest(facts, lambda weights, biases: weights + biases <= (cap or 0)) if failed else None
-    yield found.model_copy(update={"hint": hint})
+    if found.status == "fail" and cap is not None:
+        hint = widest(facts, lambda weights, biases: weights + biases <= cap)
+        hint = hint or too_many(facts, facts.costs.parameters - cap, "parameters")
+        found = found.model_copy(update={"hint": hint})
+    yield found
 
 
 @rule("layers", "layers")
@@ -30,8 +32,7 @@ def layers(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     chain = chain_of(facts)
     if found.status == "fail" and profile.layers.max and chain:
         fewer, width = replace(chain[0], layers=profile.layers.max), chain[1]
-        parameters = fewer.weights(width) + fewer.biases(width)
-        found = found.model_copy(update={"hint": f"Conv{fewer.layers}-{width} fits: {parameters:,} parameters"})
+        found = found.model_copy(update={"hint": chain_text(fewer, width)})
     yield found
 
 

@@ -113,8 +113,10 @@ def test_a_scale_that_is_no_positive_number(
     value: float, good: onnx.ModelProto, save: Save, judged: Callable[[Path], Report]
 ) -> None:
     replace(scale_of(good), value)
-    failed = [finding for finding in judged(save(good)).findings if finding.status == "fail"]
-    assert {"quantizer-parameters"} == {finding.rule for finding in failed}
+    report = judged(save(good))
+    failed = [finding for finding in report.findings if finding.status == "fail"]
+    assert {"quantizer-parameters", "valid-scales"} == {finding.rule for finding in failed}
+    assert f"is {value} (in '{scale_of(good).name}')" in report.errors[0]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from edgekd.significance import LEVEL, holm, welch_test
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "models" / "recipes"
-RESULTS, PAGE = ROOT / "docs" / "methods.jsonl", ROOT / "docs" / "methods.md"
+RESULTS, PAGE = RECIPES / "results.jsonl", RECIPES / "README.md"
 SCRATCH, PLAIN = "scratch", "kd"  # what every method is compared with
 SEEDS = (0, 1, 2)
 # Each set by its recipe, with the methods that run on it; None: all but those made for one set.

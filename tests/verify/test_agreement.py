@@ -251,7 +251,7 @@ def test_the_certificate_is_said_not_demanded(model: Any, qcdq: Any, analyse: An
     (finding,) = RULES["bit-exact"](model(), FP32)
     assert (finding.status, finding.value) == ("pass", True)
     assert "arithmetic ort, xnnpack give" in finding.message
-    (unsaid,) = RULES["bit-exact"](model(), HardwareProfile(name="says nothing"))
+    (unsaid,) = RULES["bit-exact"](model(), HardwareProfile(name="says-nothing"))
     assert unsaid.message == finding.message, "no stronger a claim where the target is not known"
     assert not list(RULES["bit-exact"](analyse(qcdq(3, 8, scale=0.01).conv(4, scale=0.3)), FP32))
 

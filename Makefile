@@ -26,8 +26,8 @@ demo: $(STAMP)  ## Teacher, student, INT8 file, verdict and the table, in the fo
 	cd $(DEMO) && ../$(BIN)/edgekd export --int8
 	cd $(DEMO) && ../$(BIN)/edgekd verify model.onnx
 
-test: $(STAMP)  ## Every test
-	$(BIN)/python -m pytest --durations 5
+test: $(STAMP)  ## Every test, on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 5
 
 lint: $(STAMP)  ## ruff, rules and format
 	$(BIN)/ruff check .

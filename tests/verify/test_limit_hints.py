@@ -156,3 +156,9 @@ def test_what_is_flattened(conv4: Callable[..., Any], qcdq: type[Any], analyse: 
     assert hint.split("; ")[1:] == ["7x7 input fits", "a MaxPool of 2x2 before it, and train again"]
     area = found(analyse(net(6, 8)), "image-size", {"op": "Flatten", "flat_area_max_px": 16}).hint
     assert area == "4x4 input fits"
+
+
+def test_a_pool_where_no_stride_is_listed_has_no_hint(qcdq: type[Any], analyse: Any) -> None:
+    facts = analyse(qcdq(size=16).conv(4).pool())
+    finding = found(facts, "stride", {"op": "MaxPool", "unlisted": "any", "strides_px": []})
+    assert (finding.status, finding.hint) == ("fail", None)

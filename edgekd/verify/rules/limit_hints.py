@@ -69,7 +69,7 @@ def _pools_in_turn(miss: Miss, most: int) -> str | None:
     side, stride = _square(miss.use.kernel), _square(miss.use.strides)
     if side is None or side != stride or not _is_plain(miss.use):
         return None
-    for each in range(most, 1, -1):
+    for each in range(min(most, side), 1, -1):
         count = round(math.log(side, each))
         if count > 1 and each**count == side and _takes_stride(miss, each) and _takes_kernel(miss, each):
             return f"{count} MaxPools of {each}x{each} with stride {each} one behind the other, {SAME}"
@@ -106,7 +106,7 @@ def _stride(miss: Miss) -> str | None:
     stride = _square(miss.use.strides)
     listed = miss.allowed if isinstance(miss.allowed, tuple) else (miss.allowed,)
     if miss.use.op == "MaxPool":
-        return _pools_in_turn(miss, max(listed))
+        return _pools_in_turn(miss, max(listed, default=0))
     if miss.use.op not in CONVS or stride is None or not _takes_stride(miss, 1):
         return None
     return f"stride 1, and a MaxPool of {stride}x{stride} behind it"

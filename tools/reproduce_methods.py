@@ -52,6 +52,11 @@ from scratch and to plain soft targets (`kd`). **Bold** differences are beyond n
 corrected after Holm for all comparisons of a column, p < 0.05; three seeds find large differences only. MNIST and
 CIFAR-10: accuracy of the head on test images. Omniglot: 20-way 1-shot on unseen alphabets. The schedules are far from
 those of the papers, and no method was tuned.
+
+`triplet-kd-rkd-collapse`: a published sum of triplets, soft targets and relations fell to guessing. RKD does not change
+when the logits are turned, moved or scaled, so it cannot say which logit belongs to which class; a student collapses
+where it outweighs all else, as it does when its b^2 pairs and b^3 triples of a batch are summed instead of averaged.
+With the weights of its paper on means (`triplet-kd-rkd`) the same sum learns.
 """
 
 
@@ -134,7 +139,7 @@ def table(results: Sequence[Result]) -> str:
     """Return the page."""
     sets = [name for name in SETS if any(row.data == name for row in results)]
     cells = {name: column([row for row in results if row.data == name]) for name in sets}
-    heads = [f"{name} ({len({row.seed for row in results if row.data == name})} seeds)" for name in sets]
+    heads = [f"{name} (up to {len({row.seed for row in results if row.data == name})} seeds)" for name in sets]
     lines = [f"| method | {' | '.join(heads)} |", f"|---|{'---|' * len(sets)}"]
     lines += [f"| `{name}` | {' | '.join(cells[data].get(name, '') for data in sets)} |" for name in method_names()]
     teachers = [f"{name} {teacher_line([row for row in results if row.data == name])}" for name in sets]

@@ -19,7 +19,8 @@ class DualFaceted(Method):
     """CE(y, u_s) + a1 T^2 KL(softmax(u_t / T) || softmax(u_s / T)) + a2 mean(e'^2), with e' as in `calibrated_mse`.
 
     A reconstruction: the equations are not public in full, and T is not given. It holds the labels' loss already. The
-    teacher is to learn rotations too: L_T = CE(classes) + gamma CE(rotations), gamma the recipe's `teacher.rotation`.
+    teacher is to learn rotations too: where the study has CE(classes) + CE(rotations), it is trained here as SKD-Gen0,
+    by a binary cross-entropy of each rotation, weighed by the recipe's `teacher.rotation`.
     """
 
     name = "dfkd"

@@ -29,10 +29,10 @@ from edgekd.distill.quantizing import calibration_images, float_student_of, load
 from edgekd.errors import ModelError, RunError
 from edgekd.files import sha256_bytes, write_together, writer_of
 from edgekd.manifest import GOLDEN_FLOAT, Manifest, Preprocessing, QuantScheme, TensorRef
+from edgekd.onnx_session import open_session
 from edgekd.profile import load_profile
 from edgekd.renaming import rename_all
 from edgekd.run import Run, load_images
-from edgekd.runtime import open_session
 from edgekd.versions import library_versions
 
 OPSET = 17

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +22,11 @@ from edgekd.errors import DataError, ModelError, UsageError, unknown
 from edgekd.files import sha256_file
 from edgekd.heads import Head, find_head
 from edgekd.manifest import Manifest
+from edgekd.onnx_session import Optimization, onnxruntime_errors, open_session
 from edgekd.prototypes import Prototypes
 
-if TYPE_CHECKING:
-    import onnxruntime
-
 Pixels = NDArray[np.uint8]
-Optimization = Literal["none", "basic", "extended", "all"]
 
-_LEVELS: dict[str, str] = {
-    "none": "ORT_DISABLE_ALL",
-    "basic": "ORT_ENABLE_BASIC",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "all": "ORT_ENABLE_ALL",
-}
-_WITHOUT_INTEGER_KERNELS: dict[Optimization, Optimization] = {"extended": "basic", "all": "basic"}
 _FLOAT = "tensor(float)"
 _PREPARE: dict[str, Callable[[Pixels], NDArray[Any]]] = {"tensor(int8)": to_int8, "tensor(uint8)": to_uint8}
 _WORDS = {"tensor(int8)": "pixel - 128", "tensor(uint8)": "pixel, 0..255"}
@@ -189,7 +179,7 @@ class Embedder:
         feed = {self._input.name: self._prepare_pixels(images)}
         try:
             (outputs,) = self._session.run([self._output.name], feed)
-        except _onnxruntime_errors() as error:
+        except onnxruntime_errors() as error:
             raise ModelError(f"onnxruntime cannot run {self.path}: {error}") from error
         rows: NDArray[Any] = outputs.reshape(len(images), -1)
         return rows
@@ -220,50 +210,6 @@ def _mean_head(name: str) -> Head:
     if not head.means_suffice:
         raise UsageError(f"the head '{name}' needs every support image: prototypes hold one mean a class")
     return head
-
-
-def open_session(model: Path | bytes, optimization: Optimization = "all") -> onnxruntime.InferenceSession:
-    """Return a session of one thread in which sums of u8 x s8 products do not saturate, whatever the CPU.
-
-    CPUs without VNNI add such products in pairs, in 16 bits. `session.x64quantprecision` then makes the weights
-    unsigned, which is exact; a file that onnxruntime cannot change so is run without integer kernels there.
-    Source: https://github.com/microsoft/onnxruntime/issues/14642.
-
-    Raises:
-        ModelError: onnxruntime cannot read the model.
-        UsageError: an unknown optimization level.
-    """
-    import onnxruntime
-
-    if optimization not in _LEVELS:
-        raise UsageError(unknown("optimization level", optimization, _LEVELS))
-    if isinstance(model, Path) and not model.is_file():
-        raise ModelError(f"there is no model file {model}")
-    source = str(model) if isinstance(model, Path) else model
-    for level in dict.fromkeys((optimization, _WITHOUT_INTEGER_KERNELS.get(optimization, optimization))):
-        try:
-            return onnxruntime.InferenceSession(source, _session_options(level), providers=["CPUExecutionProvider"])
-        except _onnxruntime_errors() as error:
-            failure = error
-    raise ModelError(f"onnxruntime cannot read {model if isinstance(model, Path) else 'the model'}: {failure}")
-
-
-def _session_options(optimization: Optimization) -> onnxruntime.SessionOptions:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimization])
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the cores work on different images
-    options.log_severity_level = 4  # errors reach the user as ModelError
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    return options
-
-
-def _onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """Return what onnxruntime raises: these have no common base but Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return tuple(error for error in vars(state).values() if isinstance(error, type) and issubclass(error, Exception))
 
 
 def _sole(kind: str, tensors: Sequence[Any]) -> Any:  # noqa: ANN401 - onnxruntime does not export NodeArg's type

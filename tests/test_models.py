@@ -10,8 +10,8 @@ import pytest
 
 from edgekd.files import sha256_file
 from edgekd.manifest import Manifest
+from edgekd.onnx_session import open_session
 from edgekd.profile import load_profile
-from edgekd.runtime import open_session
 from edgekd.verify import verify
 
 MODELS = Path(__file__).parent.parent / "models"

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.errors import DataError, ModelError, UsageError
 from edgekd.manifest import DataRef, Manifest, Preprocessing, QuantScheme, TensorRef
-from edgekd.runtime import Embedder, Optimization
+from edgekd.onnx_session import Optimization
+from edgekd.runtime import Embedder
 
 Pixels = NDArray[np.uint8]
 Port = tuple[int, Sequence[int | str]]  # element type and shape

@@ -6,10 +6,10 @@ import torch
 
 from edgekd.distill.checkpoint import load_network
 from edgekd.distill.class_means import set_class_means
-from edgekd.distill.context import Context, supervised, validated_stage
+from edgekd.distill.context import Context, look, supervised, validated_stage
 from edgekd.distill.engine import Batch, Stage, clear_checkpoint, fit
 from edgekd.distill.learning import learn
-from edgekd.distill.methods import Outputs, Samples, build_method
+from edgekd.distill.methods import Samples, build_method
 from edgekd.distill.optimizer import compress
 from edgekd.distill.resolve import dims_of
 from edgekd.distill.seeding import derive_seed
@@ -116,9 +116,7 @@ def _next_generation(context: Context, teacher: Classifier, name: str) -> Classi
         chosen = rows(step)
         pixels, labels = images.take(chosen, name, step)
         samples = Samples(labels, chosen[session.local_slice(len(chosen))].to(labels.device))
-        with torch.no_grad(), session.accelerator.autocast():
-            taught: Outputs = teacher(pixels)
-        return {"images": pixels, "samples": samples, "teacher": taught}
+        return {"images": pixels, "samples": samples, "teacher": look(context, teacher, pixels)}
 
     stage = validated_stage(
         context,

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import ModelError
-from edgekd.runtime import Embedder, Optimization, Pixels
+from edgekd.onnx_session import Optimization
+from edgekd.runtime import Embedder, Pixels
 from edgekd.verify.integer.simulator import Simulator
 from edgekd.verify.integer.steps import Program, Result
 from edgekd.verify.results import EngineRow

@@ -9,25 +9,13 @@ import torch
 
 from edgekd.distill.checkpoint import load_snapshot
 from edgekd.distill.pipeline import run_distillation
-from edgekd.distill.session import Session, Silent, Stopped, open_session
+from edgekd.distill.session import Session, Stopped, open_session
 from edgekd.recipe import load_recipe
+from tests.distill.stopping import StopAt
 
 SHORT = ("baseline.enabled=false", "meta.enabled=false", "quantize.method=ptq", "teacher.epochs=1")
 FEW = ("validation.episodes=10", "test.episodes=10")
 METHOD = "simkd + 0.8 crd + 2 triplet + adversarial + 0.1 rkd + at + mmd"
-
-
-class StopAt(Silent):
-    """Asks the session to stop after a number of steps."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-        self.session: Session | None = None
-
-    def step(self, images: int) -> None:
-        self.left -= 1
-        if self.left == 0 and self.session:
-            self.session.deadline.signalled = "enough"
 
 
 def _session(reporter: StopAt | None = None) -> Session:

@@ -16,26 +16,14 @@ from edgekd.distill.context import Context, load_classifier
 from edgekd.distill.pipeline import load_data, open_run, stage_names
 from edgekd.distill.resolve import require_trainable, resolve
 from edgekd.distill.scheme import resolve_scheme
-from edgekd.distill.session import Session, Silent, Stopped, open_session
+from edgekd.distill.session import Stopped, open_session
 from edgekd.distill.stages import teach
 from edgekd.errors import DataError, RecipeError, RunError
 from edgekd.profile import load_profile
 from edgekd.recipe import load_recipe, section_of
+from tests.distill.stopping import StopAt
 
 FAST = ["teacher.backbone=conv4-4", "teacher.epochs=1", "meta.enabled=false", "validation.episodes=20"]
-
-
-class StopAt(Silent):
-    """Stops the session after so many steps."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-        self.session: Session | None = None
-
-    def step(self, images: int) -> None:
-        self.left -= 1
-        if self.left == 0 and self.session:
-            self.session.deadline.signalled = "enough"
 
 
 def context(tiny_recipe: Path, folder: Path, assignments: list[str], stop_at: int = 0) -> Context:

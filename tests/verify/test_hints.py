@@ -320,3 +320,13 @@ def test_sums_of_narrower_weights_fit(qcdq: type[Any], analyse: Analyse) -> None
     assert bits == 4
     narrow = analyse(qcdq().conv(40, clip=(-8, 7)).conv(6, clip=(-8, 7)))
     assert found(narrow, "accumulator-width", accumulator_bits=20).status == "pass"
+
+
+@pytest.mark.parametrize("room", [100, 64, 47])
+def test_the_widest_network_whose_biases_fit(conv4: Callable[..., Any], analyse: Analyse, room: int) -> None:
+    """4 layers of w biases."""
+    regions = [{"name": name, "bytes": size, "role": name} for name, size in (("weights", 9_999), ("biases", room))]
+    keys = {"memory": {"regions": regions}, "biases": {"bits": [8]}}
+    width = number(r"^Conv4-(\d+) fits", found(analyse(conv4(width=30)), "bias-memory", **keys).hint)
+    assert found(analyse(conv4(width=width)), "bias-memory", **keys).status == "pass"
+    assert found(analyse(conv4(width=width + 1)), "bias-memory", **keys).status == "fail"

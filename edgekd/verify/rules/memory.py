@@ -12,7 +12,7 @@ from edgekd.verify.placement import deployed_plan
 from edgekd.verify.planner import Plan
 from edgekd.verify.regions import ArenaRoom, arena_room, bias_room, stored_biases, stored_weights, weight_room
 from edgekd.verify.rules.base import Finding, Status, rule, shown, unsaid
-from edgekd.verify.rules.hints import too_many, widest
+from edgekd.verify.rules.hints import chain_of, too_many, widest
 from edgekd.verify.rules.narrower import arena_hints, fused
 
 _KEY = "memory.regions"
@@ -57,6 +57,7 @@ def bias_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
         value=needed,
         limit=room,
         source=profile.source(_KEY),
+        hint=_fewer_biases(facts, needed, room) if status == "fail" and room is not None else None,
     )
 
 
@@ -120,6 +121,15 @@ def _arena_hint(facts: Facts, profile: HardwareProfile, room: ArenaRoom) -> str 
         with_fusing = (text for text in arena_hints(facts, fused(profile)) if text not in hints)
         hints += [f"with each convolution fused with its pool, {text}" for text in with_fusing]
     return "; ".join(hints) or None
+
+
+def _fewer_biases(facts: Facts, needed: int, room: int) -> str | None:
+    """Name the widest network like this one whose biases fit: each takes as many bytes as now."""
+    found = chain_of(facts)
+    if found is None:
+        return too_many(facts, needed - room, "B of biases")
+    chain, width = found
+    return widest(facts, lambda _weights, biases: biases * needed <= room * chain.biases(width))
 
 
 def _narrower(facts: Facts, profile: HardwareProfile, room: int) -> str | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from edgekd.distill.methods import adapt_recipe
+from edgekd.distill.methods import adapt_recipe, needs_of
 from edgekd.distill.pipeline import run_distillation, run_teaching
 from edgekd.distill.session import Silent, open_session
 from edgekd.errors import EdgekdError
@@ -104,7 +104,8 @@ def recipe_of(data: str, method: str, seed: int, spec: str) -> Recipe:
 def with_shared_teacher(recipe: Recipe, plain: Recipe, work: Path) -> Recipe:
     """Name the teacher's file where it is the plain recipe's; one that a method trains its own way is trained there."""
     adapted = adapt_recipe(recipe.model_copy(update={"student": plain.student}))
-    if adapted.teacher != plain.teacher or "dml" in recipe.distill.method or recipe.distill.method == "ce":
+    needs = needs_of(recipe.distill.method, recipe.distill.options)
+    if adapted.teacher != plain.teacher or needs.online or not needs.teacher:
         return recipe
     folder = work / f"teacher-{plain.seed}"
     session = open_session(plain.precision, plain.seed, reporter=Silent())
@@ -199,10 +200,22 @@ def difference(points: float, *, bold: bool) -> str:
 @click.option("--seeds", type=int, default=len(SEEDS), show_default=True)
 @click.option("--minutes", type=float, default=600, show_default=True, help="Start no run after this time.")
 @click.option("--table", "only_table", is_flag=True, help="Write the page from the results there are.")
+@click.option("--check", is_flag=True, help="Only say whether the page is that of the results.")
 def main(
-    specs: tuple[str, ...], work: Path, chosen: tuple[str, ...], seeds: int, minutes: float, *, only_table: bool
+    specs: tuple[str, ...],
+    work: Path,
+    chosen: tuple[str, ...],
+    seeds: int,
+    minutes: float,
+    *,
+    only_table: bool,
+    check: bool,
 ) -> None:
     """Run what is missing, then write the page."""
+    if check:
+        if PAGE.read_text() != table(read_results()):
+            raise click.ClickException(f"{PAGE} is not of these results; run tools/reproduce_methods.py --table")
+        return
     by_name = {spec.partition(":")[0]: spec for spec in specs}
     results, began = read_results(), time.monotonic()
     done = {(row.data, row.method, row.seed) for row in results}

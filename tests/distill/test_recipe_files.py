@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,9 @@ def test_the_sets_of_one_question_can_be_built(data: str) -> None:
 def test_every_recipe_tells_what_it_is(path: Path) -> None:
     assert path.read_text().startswith("# ")
     load_recipe(path)
+
+
+def test_the_table_checked_in_is_that_of_the_results() -> None:
+    tool = RECIPES.parents[1] / "tools" / "reproduce_methods.py"
+    done = subprocess.run([sys.executable, tool, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -126,8 +126,9 @@ def load_images(recipe: Recipe, like: ImageSet, session: Session, *, skip_bad: b
 
 
 def _require_no_labels(recipe: Recipe) -> None:
-    method, images = recipe.distill.method, recipe.distill.images
-    labelled = [term.name for term in parse_expression(method) if METHODS[term.name].uses_labels]
+    method, images, options = recipe.distill.method, recipe.distill.images, recipe.distill.options
+    names = [term.name for term in parse_expression(method)]
+    labelled = [name for name in names if METHODS[name].needs_labels(options.get(name, {}))]
     if labelled:
         raise RecipeError(
             f"distill.images: {images} has no labels for {labelled[0]}; leave {labelled[0]} out of '{method}', or "

@@ -71,6 +71,9 @@ def test_expressions_are_read(expression: str, terms: list[tuple[float, str]]) -
         ("ce + calibrated_mes", "unknown method 'calibrated_mes'. Did you mean 'calibrated_mse'"),
         ("ce + 0.0 kd", "the weight of kd is 0"),
         ("ce + kd + 2 ce", "ce stands there twice"),
+        ("ce + dfkd", "dfkd holds the cross-entropy with the labels already; leave ce out"),
+        ("0.5 kd_labels + kd + ce", "kd_labels holds the cross-entropy with the labels already; leave ce out"),
+        ("dfkd + kd_labels", "kd_labels holds the cross-entropy with the labels already; leave dfkd out"),
     ],
 )
 def test_malformed_expressions_are_refused(expression: str, message: str) -> None:
@@ -174,6 +177,20 @@ def test_each_term_says_whether_it_teaches_the_head(name: str) -> None:
     student, teacher = _outputs(3, requires_grad=True), _outputs(5)
     METHODS[name](DIMS)(student, teacher, SAMPLES).backward()
     assert METHODS[name].teaches_head == (student.logits.grad is not None)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_term_says_whether_it_holds_the_cross_entropy_of_the_labels(name: str) -> None:
+    """A student sure of the right classes or of others: the teacher's uniform predictions say nothing of either."""
+    teacher = Outputs(torch.zeros(2, 5), torch.zeros(2, DIMS.classes), _outputs(5).maps)
+    student, onehot = _outputs(3), torch.eye(DIMS.classes)[SAMPLES.labels]
+    right, wrong = (Outputs(student.embedding, 3 * where, student.maps) for where in (onehot, onehot.roll(1, 1)))
+    method = METHODS[name](DIMS).eval()
+    losses = []
+    for outputs in (right, wrong):
+        torch.manual_seed(0)
+        losses.append(method(outputs, teacher, SAMPLES).item())
+    assert METHODS[name].holds_ce == (losses[1] > losses[0] + 1e-4)
 
 
 def test_a_sum_teaches_the_head_where_one_term_does() -> None:

@@ -63,6 +63,7 @@ class Method(nn.Module, ABC):
 
     uses_teacher: whether it looks at the teacher. uses_labels: whether it looks at the labels; a sum in which no term
     does trains on images alone. online: the teacher learns at the same time, from its own start; the loss trains both.
+    holds_ce: whether the student's cross-entropy with the labels is part of it: a sum holds that once.
     teaches_head: whether the student's head classifies afterwards; where no term of a sum does, it stays as it began.
     student_layers, teacher_layers: the layers whose maps it needs, set by the constructor.
     """
@@ -72,6 +73,7 @@ class Method(nn.Module, ABC):
     uses_teacher: ClassVar[bool] = True
     uses_labels: ClassVar[bool] = False
     online: ClassVar[bool] = False
+    holds_ce: ClassVar[bool] = False
     teaches_head: ClassVar[bool] = True
     student_layers: tuple[int, ...] = ()
     teacher_layers: tuple[int, ...] = ()
@@ -104,6 +106,11 @@ class Method(nn.Module, ABC):
     def teaches(cls, options: Mapping[str, object]) -> bool:  # noqa: ARG003 - for terms whose options decide
         """Return whether the student's head classifies after training by this term."""
         return cls.teaches_head
+
+    @classmethod
+    def needs_labels(cls, options: Mapping[str, object]) -> bool:  # noqa: ARG003 - for terms whose options decide
+        """Return whether this term looks at the labels."""
+        return cls.uses_labels
 
     def begin(self, student: Classifier, teacher: Classifier) -> None:
         """Look at both networks once, before the first step, and change the student's start where the term says so."""

@@ -20,6 +20,7 @@ class CrossEntropy(Method):
     source = "Y. Chen et al., Meta-Baseline, ICCV 2021, https://arxiv.org/abs/2003.04390"
     uses_teacher = False
     uses_labels = True
+    holds_ce = True
 
     def __init__(self, dims: Dims, *, label_smoothing: float = 0.0) -> None:
         super().__init__(dims)

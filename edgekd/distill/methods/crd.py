@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, distributed, nn
@@ -12,14 +14,18 @@ from edgekd.distill.methods.base import Dims, Method, Outputs, Samples, register
 from edgekd.errors import RecipeError
 
 
-def contrast(scores: Tensor, others: Tensor, is_other: Tensor, log_noise: Tensor) -> Tensor:
-    """Return -(log h(g_i) + sum over k of log(1 - h(g_ik))), averaged over i.
+NO_LABEL = -1
+OTHER_CLASSES, ANY = "other_classes", "any"
 
-    h(g) = e^g / (e^g + noise); scores (b,) are g_i, others (b, k) are g_ik, those where `is_other` is false left out.
+
+def contrast(scores: Tensor, others: Tensor, counts: Tensor, log_noise: Tensor) -> Tensor:
+    """Return -(log h(g_i) + sum over k of counts_ik log(1 - h(g_ik))), averaged over i.
+
+    h(g) = e^g / (e^g + noise); scores (b,) are g_i, others and counts (b, k): g_ik and how often each counts.
     """
     # -log h = softplus(log noise - g), -log(1 - h) = softplus(g - log noise)
     pulled = functional.softplus(log_noise - scores)
-    pushed = (functional.softplus(others - log_noise) * is_other).sum(1)
+    pushed = (functional.softplus(others - log_noise) * counts).sum(1)
     return (pulled + pushed).mean()
 
 
@@ -48,9 +54,12 @@ class Contrastive(Method):
     place of K c the loss would begin in the thousands. A memory holds `size` numbers for each training image and
     network, 39 MB for both at 38,400 images: m <- norm(momentum m + (1 - momentum) v).
 
-    Three choices of ours: the positive is the embedding of this step, where the code takes the memory's, which is noise
-    for a whole epoch; the `nce_k` negatives, at most all other images, are drawn once a step for the whole batch, so
-    that a step costs b K scores and K * size numbers; a negative is any other image, of the same class too.
+    `negatives`: images of other classes, as the authors' code draws them, or with "any" all other images, where there
+    are no labels. With few classes the second pushes the images of a class apart: of ten, one negative in ten.
+
+    Two choices of ours: the positive is the embedding of this step, where the code takes the memory's, which is noise
+    for a whole epoch; the negatives are `nce_k` rows drawn once a step for the whole batch, so that a step costs b K
+    scores and K * size numbers. Those of an image's own class are left out, and the others count for them.
 
     Processes exchange rows and embeddings and draw the same negatives: their memories and mean gradient are those of
     one process, from the same outputs. All state is in buffers; draws follow from the seed of the step.
@@ -58,23 +67,41 @@ class Contrastive(Method):
 
     name = "crd"
     source = "Y. Tian et al., Contrastive Representation Distillation, ICLR 2020, https://arxiv.org/abs/1910.10699"
+    uses_labels = True
     memory_student: Tensor
     memory_teacher: Tensor
+    labels: Tensor
     noise_student: Tensor
     noise_teacher: Tensor
     teaches_head = False
 
     def __init__(
-        self, dims: Dims, *, size: int = 128, nce_k: int = 16384, temperature: float = 0.07, momentum: float = 0.5
+        self,
+        dims: Dims,
+        *,
+        size: int = 128,
+        nce_k: int = 16384,
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+        negatives: Literal["other_classes", "any"] = OTHER_CLASSES,
     ) -> None:
         super().__init__(dims)
         _require(size, nce_k, temperature, momentum, dims.images)
+        if negatives not in {OTHER_CLASSES, ANY}:
+            raise RecipeError(f"crd: negatives is '{negatives}'; it is {OTHER_CLASSES} or {ANY}")
+        self.by_class = negatives == OTHER_CLASSES
         self.negatives = min(nce_k, dims.images - 1)
         self.temperature, self.momentum = temperature, momentum
         self.embed_student, self.embed_teacher = nn.Linear(dims.student, size), nn.Linear(dims.teacher, size)
         for network in ("student", "teacher"):
             self.register_buffer(f"memory_{network}", functional.normalize(torch.randn(dims.images, size)))
             self.register_buffer(f"noise_{network}", torch.tensor(math.nan))  # log K c, not known before a first batch
+        self.register_buffer("labels", torch.full((dims.images,), NO_LABEL))  # a row not yet seen is of no class
+
+    @classmethod
+    def needs_labels(cls, options: Mapping[str, object]) -> bool:
+        """Return whether negatives are told by their class."""
+        return options.get("negatives", OTHER_CLASSES) == OTHER_CLASSES
 
     def forward(self, student: Outputs, teacher: Outputs, samples: Samples) -> Tensor:
         """Return the sum of both directions' means over the batch, in nats; in training, the memories move on."""
@@ -82,10 +109,11 @@ class Contrastive(Method):
             ours = functional.normalize(self.embed_student(student.embedding))  # (b, size)
             theirs = functional.normalize(self.embed_teacher(teacher.embedding))
             chosen = self._draw().to(ours.device)
-            loss = self._direction(ours, theirs, samples.rows, chosen, "teacher")
-            loss = loss + self._direction(theirs, ours, samples.rows, chosen, "student")
+            counts = self._counts(samples, chosen)
+            loss = self._direction(ours, theirs, chosen, counts, "teacher")
+            loss = loss + self._direction(theirs, ours, chosen, counts, "student")
             if self.training:
-                self._remember(samples.rows, ours, theirs)
+                self._remember(samples, ours, theirs)
         return loss
 
     def _draw(self) -> Tensor:
@@ -96,7 +124,15 @@ class Contrastive(Method):
         random = torch.Generator().manual_seed(torch.initial_seed())
         return torch.randperm(self.dims.images, generator=random)[: self.negatives + 1]
 
-    def _direction(self, anchors: Tensor, positives: Tensor, rows: Tensor, chosen: Tensor, other: str) -> Tensor:
+    def _counts(self, samples: Samples, chosen: Tensor) -> Tensor:
+        """Return how often each negative counts for each image, (b, k + 1): K in all, none of its own class."""
+        is_other = _without_own(samples.rows, chosen)
+        if self.by_class:
+            of_class = samples.labels[:, None] == self.labels[chosen][None, :]
+            is_other &= ~of_class | (samples.labels[:, None] == NO_LABEL)
+        return is_other * (self.negatives / is_other.sum(1, keepdim=True).clamp(min=1))
+
+    def _direction(self, anchors: Tensor, positives: Tensor, chosen: Tensor, counts: Tensor, other: str) -> Tensor:
         """Contrast anchors (b, size) of one network with positives and the memory of the `other` network."""
         scores = (anchors * positives).sum(1) / self.temperature
         others = anchors @ getattr(self, f"memory_{other}")[chosen].T / self.temperature  # (b, k + 1)
@@ -106,11 +142,12 @@ class Contrastive(Method):
             noise = log_mean_exp(every) + math.log(self.negatives)
             if self.training:
                 getattr(self, f"noise_{other}").copy_(noise)
-        return contrast(scores, others, _without_own(rows, chosen), noise)
+        return contrast(scores, others, counts, noise)
 
     @torch.no_grad()
-    def _remember(self, rows: Tensor, ours: Tensor, theirs: Tensor) -> None:
-        rows = _of_all_processes(rows)
+    def _remember(self, samples: Samples, ours: Tensor, theirs: Tensor) -> None:
+        rows = _of_all_processes(samples.rows)
+        self.labels[rows] = _of_all_processes(samples.labels)
         for memory, new in ((self.memory_student, ours), (self.memory_teacher, theirs)):
             mixed = self.momentum * memory[rows] + (1 - self.momentum) * _of_all_processes(new.detach())
             memory[rows] = functional.normalize(mixed)

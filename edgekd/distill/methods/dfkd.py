@@ -26,6 +26,7 @@ class DualFaceted(Method):
     name = "dfkd"
     source = CalibratedMSE.source
     uses_labels = True
+    holds_ce = True
 
     def __init__(
         self, dims: Dims, *, a1: float = 0.3, a2: float = 0.5, beta: float = 0.8, temperature: float = 4.0

@@ -88,7 +88,7 @@ def needs_of(expression: str, options: Mapping[str, Options] | None = None) -> N
             f"method '{expression}': {online[0]} trains its teacher at the same time, {trained} needs a trained one; "
             "choose one of them"
         )
-    labels = any(method.uses_labels for method in methods)
+    labels = any(method.needs_labels(given.get(method.name, {})) for method in methods)
     head = any(method.teaches(given.get(method.name, {})) for method in methods)
     prepared = any(method.prepare_task is not Method.prepare_task for method in methods)
     return Needs(bool(taught), labels, bool(online), head, prepared)
@@ -124,13 +124,19 @@ def parse_expression(expression: str) -> tuple[Term, ...]:
     """Read "ce + 0.3 kd"; a weight is a plain number before the name, 1 where absent.
 
     Raises:
-        RecipeError: not of that form, a weight of zero, an unknown term, or a term twice.
+        RecipeError: not of that form, a weight of zero, an unknown term, or a term or the cross-entropy twice.
     """
     terms = tuple(_parse_term(text.strip(), expression) for text in expression.split("+"))
     names = [term.name for term in terms]
     for name in names:
         if names.count(name) > 1:
             raise RecipeError(f"method '{expression}': {name} stands there twice; add up its weights")
+    first, *more = [name for name in names if METHODS[name].holds_ce] or [""]
+    if more:
+        spare, holder = (more[0], first) if more[0] == "ce" else (first, more[0])
+        raise RecipeError(
+            f"method '{expression}': {holder} holds the cross-entropy with the labels already; leave {spare} out"
+        )
     return terms
 
 

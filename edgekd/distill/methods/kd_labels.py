@@ -22,6 +22,7 @@ class LabelledTargets(Method):
         "G. Hinton et al., Distilling the Knowledge in a Neural Network, 2015, https://arxiv.org/abs/1503.02531"
     )
     uses_labels = True
+    holds_ce = True
 
     def __init__(self, dims: Dims, *, balance: float = 0.1, temperature: float = 1.0) -> None:
         super().__init__(dims)

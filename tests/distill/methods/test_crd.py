@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from edgekd.distill.methods import Dims, Outputs, Samples
+from edgekd.distill.methods import Dims, Outputs, Samples, needs_of
 from edgekd.distill.methods.crd import Contrastive
 from edgekd.errors import RecipeError
 
@@ -31,34 +33,53 @@ def _dot(x: list[float], y: list[float]) -> float:
 
 
 def _direction(
-    anchors: Vectors, positives: Vectors, memory: Vectors, *, rows: list[int], drawn: list[int], temperature: float
+    anchors: Vectors,
+    positives: Vectors,
+    memory: Vectors,
+    *,
+    rows: list[int],
+    drawn: list[int],
+    temperature: float,
+    alike: Sequence[Collection[int]] = ((), (), ()),
 ) -> float:
-    """Noise-contrastive estimation with the noise of this batch; the last one drawn goes where none is the own row."""
+    """Noise-contrastive estimation with the noise of this batch; the last one drawn goes where none is the own row.
+
+    alike: the rows of each anchor's class; the negatives of other classes then count for all k.
+    """
     k = len(drawn) - 1
     every = [math.exp(_dot(v, p) / temperature) for v, p in zip(anchors, positives, strict=True)]
     every += [math.exp(_dot(v, memory[row]) / temperature) for v in anchors for row in drawn]
     noise = k * sum(every) / len(every)
     total = 0.0
-    for anchor, positive, own in zip(anchors, positives, rows, strict=True):
-        negatives = [row for row in drawn if row != own][:k]
-        assert len(negatives) == k
+    for anchor, positive, own, same in zip(anchors, positives, rows, alike, strict=True):
+        others = [row for row in drawn if row != own][:k]
+        assert len(others) == k
+        negatives = [row for row in others if row not in same]
         close = math.exp(_dot(anchor, positive) / temperature)
         total -= math.log(close / (close + noise))
         for row in negatives:
             value = math.exp(_dot(anchor, memory[row]) / temperature)
-            total -= math.log(1 - value / (value + noise))
+            total -= k / len(negatives) * math.log(1 - value / (value + noise))
     return total / len(anchors)
 
 
-def _reference(method: Contrastive, student: Outputs, teacher: Outputs, rows: list[int], temperature: float) -> float:
+def _reference(
+    method: Contrastive,
+    student: Outputs,
+    teacher: Outputs,
+    rows: list[int],
+    temperature: float,
+    alike: Sequence[Collection[int]] = ((), (), ()),
+) -> float:
     ours, theirs = (
         _embedded(method.embed_student, student.embedding),
         _embedded(method.embed_teacher, teacher.embedding),
     )
     drawn = method._draw().tolist()
     memories = method.memory_teacher.tolist(), method.memory_student.tolist()
-    there = _direction(ours, theirs, memories[0], rows=rows, drawn=drawn, temperature=temperature)
-    return there + _direction(theirs, ours, memories[1], rows=rows, drawn=drawn, temperature=temperature)
+    there = _direction(ours, theirs, memories[0], rows=rows, drawn=drawn, temperature=temperature, alike=alike)
+    back = _direction(theirs, ours, memories[1], rows=rows, drawn=drawn, temperature=temperature, alike=alike)
+    return there + back
 
 
 @pytest.fixture
@@ -72,6 +93,43 @@ def test_value(method: Contrastive, student: Outputs, teacher: Outputs, samples:
         torch.manual_seed(seed)
         expected = _reference(method, student, teacher, samples.rows.tolist(), 0.5)
         assert method.eval()(student, teacher, samples).item() == pytest.approx(expected)
+
+
+def test_images_of_a_class_are_no_negatives_of_each_other(
+    method: Contrastive, student: Outputs, teacher: Outputs, samples: Samples
+) -> None:
+    method.labels[:] = torch.tensor([4, 0, 2, 2, -1, 0, 4, 4])  # the samples are of classes 4, 0 and 2
+    alike = [(0, 6, 7), (1, 5), (2, 3)]
+    for seed in range(3):
+        torch.manual_seed(seed)
+        expected = _reference(method, student, teacher, samples.rows.tolist(), 0.5, alike)
+        assert method.eval()(student, teacher, samples).item() == pytest.approx(expected)
+
+
+def test_without_labels_or_with_any_negative_every_other_image_is_one(
+    method: Contrastive, dims: Dims, student: Outputs, teacher: Outputs, samples: Samples
+) -> None:
+    method.labels[:] = torch.tensor([4, 0, 2, 2, -1, 0, 4, 4])
+    anything = Contrastive(dims, size=6, nce_k=4, temperature=0.5, negatives="any").double()
+    anything.load_state_dict(method.state_dict())
+    torch.manual_seed(0)
+    expected = _reference(method, student, teacher, samples.rows.tolist(), 0.5)
+    unlabelled = Samples(torch.full((3,), -1), samples.rows)
+    for which, given in ((method, unlabelled), (anything, samples)):
+        torch.manual_seed(0)
+        assert which.eval()(student, teacher, given).item() == pytest.approx(expected)
+
+
+def test_the_class_of_an_image_is_remembered_once_it_was_seen(
+    method: Contrastive, student: Outputs, teacher: Outputs, samples: Samples
+) -> None:
+    method(student, teacher, samples)
+    assert method.labels.tolist() == [-1, 0, -1, 2, -1, -1, 4, -1]
+
+
+def test_only_negatives_by_class_need_labels() -> None:
+    assert needs_of("crd").labels
+    assert not needs_of("crd", {"crd": {"negatives": "any"}}).labels
 
 
 def test_defaults_are_the_papers_and_take_every_other_image_of_a_small_set(
@@ -147,7 +205,9 @@ def test_the_order_of_the_batch_changes_nothing(
 def test_the_scale_of_an_embedding_hardly_matters(dims: Dims, student: Outputs, teacher: Outputs) -> None:
     method = Contrastive(dims)
     vast = Outputs(1e30 * student.embedding.float(), student.logits)
-    loss = method(vast, Outputs(teacher.embedding.float(), teacher.logits), Samples(torch.zeros(3), torch.arange(3)))
+    loss = method(
+        vast, Outputs(teacher.embedding.float(), teacher.logits), Samples(torch.zeros(3).long(), torch.arange(3))
+    )
     assert torch.isfinite(loss)
 
 
@@ -159,8 +219,9 @@ def test_the_scale_of_an_embedding_hardly_matters(dims: Dims, student: Outputs, 
         (Dims(3, 4, 5, images=9), {"nce_k": 0}, "nce_k is 0"),
         (Dims(3, 4, 5, images=9), {"temperature": 0.0}, "temperature is 0.0"),
         (Dims(3, 4, 5, images=9), {"momentum": 1.0}, "momentum is 1.0"),
+        (Dims(3, 4, 5, images=9), {"negatives": "all"}, "negatives is 'all'; it is other_classes or any"),
     ],
 )
-def test_impossible_options_are_refused(dims: Dims, options: dict[str, int], message: str) -> None:
+def test_impossible_options_are_refused(dims: Dims, options: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=rf"crd: .*{message}"):
         Contrastive(dims, **options)

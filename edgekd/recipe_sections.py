@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 # CE + a1 KL + a2 MSE with error calibration: a1 0.3, a2 0.5, beta 0.8 (B. Zhou et al., Sensors 24(6), 2024).
 DEFAULT_METHOD = "ce + 0.3 kd + 0.5 calibrated_mse"
 
 AUTO = "auto"  # a backbone of a size that follows from others
+NONE = "none"  # no backbone
 
 
 class Section(BaseModel):
@@ -54,6 +55,8 @@ class Augment(Section):
 class Schedule(Section):
     """Optimizer and learning rate, by `schedule` after a linear warm-up. One epoch sees each training image once.
 
+    `cosine` falls to 0 at the last epoch, `step` multiplies by `gamma` at each of `milestones` (epochs), `inverse_sqrt`
+    divides by sqrt(1 + epoch).
     `adamw` ignores `momentum` and `nesterov`; `clip_norm` bounds the gradient's norm, 0 leaves it. `patience`: stop
     after so many epochs without a better validation score; 0 never stops early.
     """
@@ -72,6 +75,15 @@ class Schedule(Section):
     warmup_epochs: float = Field(default=0.5, ge=0)
     freeze_batchnorm: bool = False
     patience: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _require_milestones(self) -> Self:
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError(
+                "schedule is step, but milestones names no epoch at which the learning rate falls; for example "
+                f"milestones=[{0.6 * self.epochs:g}, {0.8 * self.epochs:g}], or schedule=cosine"
+            )
+        return self
 
 
 class Learning(Schedule):
@@ -166,9 +178,10 @@ class Head(Schedule):
 
 
 class Assistant(Schedule):
-    """A network of middle size that is distilled from the teacher and then teaches the student; "" has none.
+    """A network of middle size that is distilled from the teacher and then teaches the student; "" or `none` has none.
 
-    `auto` takes one whose size lies between them. `method` and `options` are those of its own distillation.
+    `auto` takes one whose size lies between them. `method` and `options` are those of its own distillation. What its
+    schedule leaves out is as in `distill`.
     """
 
     epochs: float = Field(default=6, ge=0, le=100_000)

@@ -36,6 +36,7 @@ def test_assignments_beat_the_file(tmp_path: Path) -> None:
         ("test.shots=[]", "test.shots"),
         ("meta", "is not key=value"),
         ("seed.x=1", "seed"),
+        ("distill.schedule=step", r"distill: schedule is step, but milestones names no epoch.*milestones=\[3.6, 4.8\]"),
     ],
 )
 def test_bad_assignments_say_what_is_legal(assignment: str, message: str) -> None:
@@ -73,3 +74,17 @@ def test_an_error_names_all_files(tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_text("sed = 1\n")
     with pytest.raises(RecipeError, match=r"a\.toml .*b\.toml.*'sed'"):
         load_recipe([tmp_path / "a.toml", tmp_path / "b.toml"])
+
+
+def test_the_assistant_is_trained_as_the_student_where_nothing_else_is_said(tmp_path: Path) -> None:
+    recipe = load_recipe(None, ["distill.epochs=30", "distill.lr=0.1", "distill.method=ce", "assistant.lr=0.2"])
+    assert (recipe.assistant.epochs, recipe.assistant.lr, recipe.assistant.method) == (30, 0.2, "ce + kd")
+    path = tmp_path / "recipe.toml"
+    path.write_text(to_toml(recipe))
+    assert load_recipe(path) == recipe
+    assert load_recipe(None).assistant == Recipe().assistant
+
+
+def test_steps_with_milestones_are_a_schedule() -> None:
+    recipe = load_recipe(None, ["teacher.schedule=step", "teacher.milestones=[4]"])
+    assert recipe.teacher.milestones == (4,)

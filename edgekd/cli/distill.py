@@ -19,7 +19,7 @@ from edgekd.cli._recipe_options import data_options, learner_names, run_options,
 @click.option(
     "--assistant",
     metavar="BACKBONE",
-    help="Distill this network first, and the student from it; auto takes one of middle size.  [default: none]",
+    help="Distill this network first, and the student from it; auto takes one of middle size, none has none.  [default: none]",
 )
 @click.option(
     "--student",

@@ -11,7 +11,7 @@ from edgekd.data import ImageSet
 from edgekd.distill.backbones import build_backbone, require_input, trained_parameters
 from edgekd.distill.methods import adapt_recipe, needs_of, parse_expression
 from edgekd.errors import ModelError, RecipeError
-from edgekd.recipe import AUTO, Distill, Recipe, Student
+from edgekd.recipe import AUTO, NONE, Distill, Recipe, Student
 
 WIDTHS = {"resnet12": range(1, 129), "conv4": range(1, 513)}  # of the first block, by family
 
@@ -24,8 +24,8 @@ def resolve_assistant(recipe: Recipe, images: ImageSet) -> Recipe:
         ModelError: it is not smaller than the teacher, or is smaller than the student.
         DataError: the images are too small for it.
     """
-    if not recipe.assistant.backbone:
-        return recipe
+    if recipe.assistant.backbone in {"", NONE}:
+        return recipe.model_copy(update={"assistant": recipe.assistant.model_copy(update={"backbone": ""})})
     _require_trained_teacher(recipe)
     if recipe.assistant.backbone == AUTO:
         backbone = _between(recipe, images.channels)

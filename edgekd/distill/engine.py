@@ -99,7 +99,6 @@ class _Loop:
         self.progress = _Progress()
         self.checkpoint = run.folder / f"checkpoint-{stage.name}" / "state.safetensors"
         self.optimizer = self._restore()
-        self.first_step = self.progress.step
         self.saved_at = self.window_at = time.monotonic()
         self.window_images = 0
         self.validation_s = 0.0
@@ -263,6 +262,7 @@ def _step(loop: _Loop, model: Callable[..., Loss], optimizer: torch.optim.Optimi
         nn.utils.clip_grad_norm_(stage.task.parameters(), stage.schedule.clip_norm)
     optimizer.step()
     progress.step += 1
+    loop.session.deadline.worked = True
     progress.add(loss, terms)
     loop.window_images += stage.images_per_step
     if loop.session.is_main:
@@ -289,8 +289,14 @@ def _stop_if_due(loop: _Loop, margin_s: float) -> None:
     reason = loop.session.deadline.reason(margin_s)
     if loop.session.share(float(bool(reason))):
         loop.save()
-        place = f"in stage '{loop.stage.name}' at step {loop.progress.step} of {loop.stage.total_steps}"
-        if loop.progress.step == loop.first_step:
-            place += ", where it began: give it more time"
         by_signal = bool(loop.session.deadline.signalled)
-        raise Stopped(f"{reason or 'the main process stopped'} {place}", by_signal=by_signal)
+        raise Stopped(f"{reason or 'the main process stopped'} {_place(loop)}", by_signal=by_signal)
+
+
+def _place(loop: _Loop) -> str:
+    """Say where training stops; a time budget in which not one step was made is too small."""
+    stage, step, deadline = loop.stage, loop.progress.step, loop.session.deadline
+    place = f"in stage '{stage.name}' at step {step} of {stage.total_steps}" if step else f"before stage '{stage.name}'"
+    if deadline.budget_s is None or deadline.signalled or deadline.worked:
+        return place
+    return f"{place}, without one step: give it more time"

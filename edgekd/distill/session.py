@@ -63,11 +63,12 @@ class Silent:
 
 @dataclass
 class Deadline:
-    """Says when to stop: a time budget in seconds (None: no limit), or a signal."""
+    """Says when to stop: a time budget in seconds (None: no limit), or a signal; `worked`: a step was made in it."""
 
     budget_s: float | None = None
     started: float = field(default_factory=time.monotonic)
     signalled: str = ""
+    worked: bool = False
 
     def reason(self, margin_s: float) -> str:
         """Return why to stop now, or "". `margin_s` is what the next step and the checkpoint need."""

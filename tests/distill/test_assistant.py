@@ -55,6 +55,11 @@ def test_auto_needs_room_between_them(teacher: str, student: str) -> None:
         resolve_assistant(recipe(teacher, student), images())
 
 
+def test_none_is_no_assistant() -> None:
+    named = resolve_assistant(recipe("resnet12:4", "conv4-8", assistant="none"), images())
+    assert named == recipe("resnet12:4", "conv4-8", assistant="")
+
+
 def test_none_changes_nothing() -> None:
     without = recipe("resnet12:4", "conv4-8", assistant="")
     assert resolve_assistant(without, images()) == without

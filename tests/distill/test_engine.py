@@ -212,8 +212,24 @@ def test_embeddings_that_are_not_finite_stop_the_stage(tmp_path: Path) -> None:
 
 def test_a_budget_without_a_step_says_so(tmp_path: Path) -> None:
     session = open_session("fp32", 0, 1e-6, cpu=True)
-    with pytest.raises(Stopped, match=r"at step 0 of 20, where it began: give it more time"):
+    with pytest.raises(Stopped, match=r"0 s is used up before stage 'toy', without one step: give it more time$"):
         fit(make_stage(new_task()), make_run(tmp_path / "run"), session)
+
+
+def test_a_budget_that_ends_between_stages_did_its_work(tmp_path: Path) -> None:
+    run, session = make_run(tmp_path / "run"), open_session("fp32", 0, 1000, cpu=True)
+    fit(make_stage(new_task()), run, session)
+    session.deadline.budget_s = 1e-6
+    with pytest.raises(Stopped, match="0 s is used up before stage 'next'$"):
+        fit(dataclasses.replace(make_stage(new_task()), name="next"), run, session)
+
+
+def test_a_signal_between_stages_asks_for_no_time(tmp_path: Path) -> None:
+    session = make_session()
+    session.deadline.signalled = "stopped by SIGINT"
+    with pytest.raises(Stopped, match="^stopped by SIGINT before stage 'toy'$") as stop:
+        fit(make_stage(new_task()), make_run(tmp_path / "run"), session)
+    assert stop.value.by_signal
 
 
 def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from torch.nn import functional
 from edgekd.distill.methods.base import Dims, Method, Outputs, Samples, register
 from edgekd.errors import RecipeError
 
-
 NO_LABEL = -1
 OTHER_CLASSES, ANY = "other_classes", "any"
 

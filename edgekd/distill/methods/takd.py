@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from edgekd.distill.methods.base import register
 from edgekd.distill.methods.kd import SoftTargets
-from edgekd.recipe import AUTO, Recipe
+from edgekd.errors import RecipeError
+from edgekd.recipe import AUTO, NONE, Recipe
 
 
 @register
@@ -24,7 +25,9 @@ class AssistantTargets(SoftTargets):
 
     @classmethod
     def adapt(cls, recipe: Recipe, options: Mapping[str, object]) -> Recipe:  # noqa: ARG003 - the hook's signature
-        """Ask for an assistant where the recipe names none."""
+        """Ask for an assistant where the recipe leaves it open."""
+        if recipe.assistant.backbone == NONE:
+            raise RecipeError("takd passes on what an assistant learned, but the assistant is none: write kd instead")
         if recipe.assistant.backbone:
             return recipe
         return recipe.model_copy(update={"assistant": recipe.assistant.model_copy(update={"backbone": AUTO})})

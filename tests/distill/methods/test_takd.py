@@ -42,6 +42,11 @@ def test_it_keeps_the_one_that_is_named() -> None:
     assert adapt_recipe(recipe) == recipe
 
 
+def test_it_cannot_be_without() -> None:
+    with pytest.raises(RecipeError, match="the assistant is none: write kd"):
+        adapt_recipe(load_recipe(None, ["distill.method=ce + takd", "assistant.backbone=none"]))
+
+
 def test_impossible_temperature_is_refused(dims: Dims) -> None:
     with pytest.raises(RecipeError, match="takd: temperature"):
         AssistantTargets(dims, temperature=0.0)

@@ -117,11 +117,23 @@ class Classification(_Frozen):
     micro_recall: float
 
 
+class OwnMeasure(_Frozen):
+    """What a learner judges embeddings by, a share of `trials` draws from the images; `mean` and `ci95` are fractions."""
+
+    name: Text
+    dataset: Text
+    split: Text
+    trials: int = Field(ge=1)
+    mean: float
+    ci95: float
+
+
 class StageResult(_Frozen):
     """One step on the way to the deployed file, with its size and accuracy.
 
     `parameters` counts weights and biases after BatchNorm is folded; `weight_bytes` is what they take at this stage.
-    `classification` is there where the stage trained a head and the test images are of the training classes.
+    `classification` is there where the stage trained a head and the test images are of the training classes; `measures`
+    are those of the learners that the recipe names.
     """
 
     stage: Text
@@ -130,6 +142,7 @@ class StageResult(_Frozen):
     weight_bytes: int
     accuracy: tuple[AccuracyRow, ...] = Field(default=(), max_length=MOST_ROWS)
     classification: Classification | None = None
+    measures: tuple[OwnMeasure, ...] = Field(default=(), max_length=MOST_ROWS)
 
 
 class Manifest(_Frozen):

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from edgekd.errors import DataError
 
+DRAWN = 10_000  # triplets, however many there are
+
 Indices = NDArray[np.int64]
 
 
 def triplet_accuracy(
-    embeddings: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], *, triplets: int = 10_000, seed: int = 0
+    embeddings: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], *, triplets: int = DRAWN, seed: int = 0
 ) -> float:
     """Return the share of random triplets in which |a - p|^2 < |a - n|^2, for embeddings (n, d) with labels (n,).
 

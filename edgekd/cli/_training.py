@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edgekd.manifest import Classification, StageResult
+from edgekd.text import spelled
 
 TITLES = {
     "teach": "teacher",
+    "peer": "peer",
     "assist": "assistant",
     "scratch": "student from scratch",
     "connect": "teacher's connector",
@@ -78,8 +80,13 @@ class TerminalReporter:
 
 def _by_head(found: Classification | None) -> tuple[str, ...]:
     if found is None:
-        return ()
+        return "", ""
     return f"{100 * found.accuracy:.2f} ± {100 * found.ci95:.2f}", f"{100 * found.macro_f1:.2f}"
+
+
+def _by_own(result: StageResult, names: Iterable[str]) -> list[str]:
+    cells = {row.name: f"{100 * row.mean:.2f} ± {100 * row.ci95:.2f}" for row in result.measures}
+    return [cells.get(name, "") for name in names]
 
 
 def print_stages(console: Console, results: Iterable[StageResult]) -> None:
@@ -91,7 +98,8 @@ def print_stages(console: Console, results: Iterable[StageResult]) -> None:
         table.add_column(heading, no_wrap=True)
     results = list(results)
     by_head = ("accuracy %", "macro F1 %") if any(result.classification for result in results) else ()
-    for heading in ("parameters", "bytes", "1-shot %", "5-shot %", *by_head):
+    own = list(dict.fromkeys(row.name for result in results for row in result.measures))
+    for heading in ("parameters", "bytes", "1-shot %", "5-shot %", *by_head, *(f"{spelled(name)} %" for name in own)):
         table.add_column(heading, justify="right")
     for result in results:
         cells = {row.shot: f"{100 * row.mean:.2f} ± {100 * row.ci95:.2f}" for row in result.accuracy}
@@ -102,6 +110,7 @@ def print_stages(console: Console, results: Iterable[StageResult]) -> None:
             *sizes,
             cells.get(1, ""),
             cells.get(5, ""),
-            *_by_head(result.classification),
+            *(_by_head(result.classification) if by_head else ()),
+            *_by_own(result, own),
         )
     console.print(table)

@@ -14,15 +14,23 @@ from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.backbones.size import deployed_bytes, deployed_parameters
 from edgekd.distill.batches import TrainingImages, shuffled_rows
 from edgekd.distill.checkpoint import Snapshot, load_network, save_snapshot
-from edgekd.distill.embed import classify, embed, head_accuracy, mean_embedding, measure_embeddings, validation_score
+from edgekd.distill.embed import (
+    classify,
+    embed,
+    head_accuracy,
+    mean_embedding,
+    measure_by_own,
+    measure_embeddings,
+    validation_score,
+)
 from edgekd.distill.engine import Batch, Stage, clear_checkpoint
-from edgekd.distill.learners import Measure
+from edgekd.distill.learners import Measure, measures_of
 from edgekd.distill.methods import Outputs
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.session import Session
 from edgekd.distill.tasks import Classifier
 from edgekd.heads import find_head
-from edgekd.manifest import AccuracyRow, Classification, QuantScheme, StageResult
+from edgekd.manifest import QuantScheme, StageResult
 from edgekd.recipe import Schedule, section_of
 from edgekd.run import Run
 
@@ -126,7 +134,7 @@ def validated_stage(
         if not measures:
             return {}
         embeddings = embed(backbone, context.splits.val.images, bf16=use_bf16)
-        return {name: figure(embeddings, context.splits.val.labels) for name, figure in measures.items()}
+        return {name: figure.share(embeddings, context.splits.val.labels) for name, figure in measures.items()}
 
     every = validation.every_epochs
     return Stage(
@@ -167,15 +175,9 @@ def finish_stage(
         tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
         save_snapshot(run.folder / file, Snapshot(tensors, {"backbone": spec, **(values or {})}))
         parameters, weight_bytes = size or (deployed_parameters(backbone), deployed_bytes(backbone, 32))
-        accuracy, classification = _measured(context, network, backbone, head=head) if embeds else ((), None)
-        result = StageResult(
-            stage=stage,
-            backbone=spec,
-            parameters=parameters,
-            weight_bytes=weight_bytes,
-            accuracy=accuracy,
-            classification=classification,
-        )
+        result = StageResult(stage=stage, backbone=spec, parameters=parameters, weight_bytes=weight_bytes)
+        if embeds:
+            result = _measured(context, network, backbone, result, head=head)
         run.finish_stage(stage, file, time.monotonic() - began, result)
         clear_checkpoint(run, stage)
         session.reporter.note(_summary(result))
@@ -185,23 +187,30 @@ def finish_stage(
 
 
 def _measured(
-    context: Context, network: nn.Module, backbone: nn.Module, *, head: bool
-) -> tuple[tuple[AccuracyRow, ...], Classification | None]:
-    """Return the few-shot accuracy, and that of a trained `head` where the test images are of the training classes."""
+    context: Context, network: nn.Module, backbone: nn.Module, result: StageResult, *, head: bool
+) -> StageResult:
+    """Return the result with its few-shot accuracy and the measures of the recipe's learners.
+
+    And with the accuracy of a trained `head`, where the test images are of the training classes.
+    """
     recipe, test = context.run.recipe, context.splits.test
     embeddings = embed(backbone, test.images)
     needs_base_mean = find_head(recipe.test.head).needs_base_mean
     base_mean = mean_embedding(backbone, context.splits.train) if needs_base_mean else None
-    accuracy = measure_embeddings(embeddings, test, recipe.test, recipe.data.spec, base_mean)
-    if not head or context.splits.novel or not isinstance(network, Classifier):
-        return accuracy, None
-    return accuracy, classify(network, embeddings, test, recipe.data.spec)
+    found: dict[str, object] = {
+        "accuracy": measure_embeddings(embeddings, test, recipe.test, recipe.data.spec, base_mean),
+        "measures": measure_by_own(embeddings, test, measures_of(recipe), recipe.data.spec),
+    }
+    if head and not context.splits.novel and isinstance(network, Classifier):
+        found["classification"] = classify(network, embeddings, test, recipe.data.spec)
+    return result.model_copy(update=found)
 
 
 def _summary(result: StageResult) -> str:
     found = [(f"{row.shot}-shot", row.mean, row.ci95) for row in result.accuracy]
     if result.classification:
         found.append(("by its head", result.classification.accuracy, result.classification.ci95))
+    found += [(row.name, row.mean, row.ci95) for row in result.measures]
     accuracy = ", ".join(f"{name} {100 * mean:.1f} +- {100 * ci95:.1f} %" for name, mean, ci95 in found)
     measured = f"; {accuracy}" if accuracy else ""
     return f"{result.stage}: {result.backbone}, {result.parameters:,} parameters{measured}"

@@ -16,6 +16,7 @@ from edgekd.distill.phases import build_terms
 from edgekd.distill.tasks import Classifier, DistillTask
 from edgekd.recipe import Recipe, followed
 
+PEER, PEER_FILE = "peer", "peer.safetensors"  # the teacher that learns beside the student, at the student's best epoch
 UNKNOWN = -1  # the label of images that have none; no loss takes it for a class
 
 
@@ -73,6 +74,8 @@ def _distill(context: Context, name: str, recipe: Recipe, *, start: str, file: s
     )
     began = time.monotonic()
     fit(stage, context.run, session)
+    if teacher is not None and needs.online:
+        finish_stage(context, PEER, teacher, file=PEER_FILE, spec=recipe.teacher.backbone, began=began)
     finish_stage(context, name, student, file=file, spec=recipe.student.backbone, began=began, head=needs.head)
 
 
@@ -81,5 +84,5 @@ def _teacher(context: Context, recipe: Recipe, needs: Needs) -> Classifier | Non
     if not needs.teacher:
         return None
     if needs.online:
-        return context.classifier(recipe.teacher.backbone, "peer")
+        return context.classifier(recipe.teacher.backbone, PEER)
     return still(context, *followed(recipe))

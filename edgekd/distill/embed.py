@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,8 +15,11 @@ from edgekd.data import ImageSet
 from edgekd.distill.augment import normalize
 from edgekd.distill.tasks import Classifier
 from edgekd.errors import EdgekdError
-from edgekd.manifest import AccuracyRow, Classification
+from edgekd.manifest import AccuracyRow, Classification, OwnMeasure
 from edgekd.recipe import Test, Validation
+
+if TYPE_CHECKING:
+    from edgekd.distill.learners import Measure
 
 BATCH = 128
 
@@ -90,6 +94,24 @@ def measure_embeddings(
     protocols = [fewshot.Protocol(test.way, shot, test.query, test.episodes) for shot in test.shots]
     found = [fewshot.evaluate(embeddings, images.labels, protocol, test.head, base_mean) for protocol in protocols]
     return tuple(_row(accuracy, spec) for accuracy in found)
+
+
+def measure_by_own(
+    embeddings: NDArray[np.float32], images: ImageSet, own: Mapping[str, Measure], spec: str
+) -> tuple[OwnMeasure, ...]:
+    """Measure embeddings (n, d) of test images by what learners judge them by, with 95 % intervals of the draws."""
+    shares = {name: measure.share(embeddings, images.labels) for name, measure in own.items()}
+    return tuple(
+        OwnMeasure(
+            name=name,
+            dataset=spec,
+            split="test",
+            trials=own[name].trials,
+            mean=share,
+            ci95=measures.share_ci95(share, own[name].trials),
+        )
+        for name, share in shares.items()
+    )
 
 
 def _row(found: fewshot.Accuracy, spec: str) -> AccuracyRow:

@@ -15,7 +15,7 @@ from edgekd.distill.quantizing import load_quantized
 from edgekd.distill.resolve import require_trainable, resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session
-from edgekd.distill.stages import STAGES, fed_by
+from edgekd.distill.stages import MADE_WITH, STAGES, fed_by
 from edgekd.distill.teacher_weights import require_teacher_weights
 from edgekd.errors import DataError, RecipeError
 from edgekd.manifest import DataRef
@@ -70,14 +70,14 @@ def _opened(
 def _train(context: Context, stages: Sequence[str]) -> None:
     """Run each of `stages` that is not done, or whose file is lost; what rests on a changed file is made anew."""
     run, session = context.run, context.session
-    lost = run.lost_stages()
+    lost = {MADE_WITH.get(name, name): run.manifest.stages[name].file for name in run.lost_stages()}
     session.accelerator.wait_for_everyone()  # every process has looked before one writes
     for name in stages:
         before = run.manifest.stages.get(name)
         if before and name not in lost:
             continue
         if before:
-            session.reporter.note(f"{run.folder / before.file} is missing or damaged: stage '{name}' runs again")
+            session.reporter.note(f"{run.folder / lost[name]} is missing or damaged: stage '{name}' runs again")
         STAGES[name](context)
         if before and run.manifest.stages[name].sha256 != before.sha256:
             run.forget_stages(fed_by(name))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from edgekd.distill.context import Context, finish_stage, load_classifier, supervised, validated_stage
-from edgekd.distill.distilling import assist, distill
+from edgekd.distill.distilling import PEER, assist, distill
 from edgekd.distill.engine import Batch, fit
 from edgekd.distill.learning import learn
 from edgekd.distill.methods import needs_of
@@ -84,6 +84,8 @@ STAGES: dict[str, Callable[[Context], None]] = {
     "student": keep_distilled,
     "quantize": quantize_student,
 }
+
+MADE_WITH = {PEER: "distill"}  # results that are made in another stage
 
 # Which stages read the file that a stage writes.
 FEEDS = {

@@ -38,6 +38,7 @@ def training_page(
         facts=facts or {},
         rows=compared,
         all_rows=rows,
+        own=[row for row in rows if row.measures],
         judged=[row for row in rows if row.classification],
         shots=shots,
         protocol=next((result for row in compared for result in row.accuracy), None),

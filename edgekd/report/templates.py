@@ -6,6 +6,7 @@ from importlib import resources
 from typing import Any
 
 from edgekd import __version__
+from edgekd.text import spelled
 
 
 def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates take anything
@@ -15,7 +16,7 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates tak
     environment = Environment(
         loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": _percent, "thousands": "{:,}".format, "kib": _kib}
+    environment.filters |= {"percent": _percent, "thousands": "{:,}".format, "kib": _kib, "spelled": spelled}
     return environment.get_template(template).render(version=__version__, **values)
 
 

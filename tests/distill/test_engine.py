@@ -220,14 +220,14 @@ def test_a_budget_that_ends_between_stages_did_its_work(tmp_path: Path) -> None:
     run, session = make_run(tmp_path / "run"), open_session("fp32", 0, 1000, cpu=True)
     fit(make_stage(new_task()), run, session)
     session.deadline.budget_s = 1e-6
-    with pytest.raises(Stopped, match="0 s is used up before stage 'next'$"):
+    with pytest.raises(Stopped, match=r"0 s is used up before stage 'next'$"):
         fit(dataclasses.replace(make_stage(new_task()), name="next"), run, session)
 
 
 def test_a_signal_between_stages_asks_for_no_time(tmp_path: Path) -> None:
     session = make_session()
     session.deadline.signalled = "stopped by SIGINT"
-    with pytest.raises(Stopped, match="^stopped by SIGINT before stage 'toy'$") as stop:
+    with pytest.raises(Stopped, match=r"^stopped by SIGINT before stage 'toy'$") as stop:
         fit(make_stage(new_task()), make_run(tmp_path / "run"), session)
     assert stop.value.by_signal
 

@@ -44,7 +44,9 @@ def test_each_learner_teaches(tmp_path: Path, tiny_recipe: Path, learner: str) -
     assert list(run.manifest.stages) == ["teach"]
     assert not run.manifest.complete
     (line,) = run.metrics()
-    assert set(line.get("measures", {})) == ({"triplet_accuracy"} if learner == "siamese" else set())
+    own = {"triplet_accuracy"} if learner == "siamese" else set()
+    assert set(line.get("measures", {})) == own
+    assert {row.name for row in run.manifest.stages["teach"].result.measures} == own
     network = load_snapshot(run.stage_file("teach")).part("network")
     assert all(torch.isfinite(value).all() for value in network.values())
     assert network["head.weight"].shape == (8, 8)

@@ -18,6 +18,7 @@ from edgekd.distill.learners.base import (
     Unit,
     build_learner,
     find_learner,
+    measures_of,
     register,
 )
 
@@ -37,5 +38,6 @@ __all__ = [
     "Unit",
     "build_learner",
     "find_learner",
+    "measures_of",
     "register",
 ]

@@ -16,10 +16,15 @@ from torch.nn import functional
 from edgekd.distill.batches import episode_rows, require_batch, shuffled_rows, triplet_rows
 from edgekd.distill.tasks import Classifier, Loss
 from edgekd.errors import RecipeError, unknown
-from edgekd.recipe import Learning, Schedule, section_of
+from edgekd.recipe import Learning, Recipe, Schedule, section_of
 
-# Embeddings (n, d) and labels (n,) to a figure; higher is better.
-Measure = Callable[[NDArray[np.floating[Any]], NDArray[np.integer[Any]]], float]
+
+@dataclass(frozen=True)
+class Measure:
+    """A share of `trials` draws: `share` maps embeddings (n, d) and labels (n,) to it; higher is better."""
+
+    share: Callable[[NDArray[np.floating[Any]], NDArray[np.integer[Any]]], float]
+    trials: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class Learner(nn.Module, ABC):
     """Trains the backbone of a classifier, and its head too where `trains_head`.
 
     It holds only what it trains as submodules. unit: what its batches are made of. measures: figures of its own, taken
-    on the validation images beside the few-shot accuracy that the best weights are chosen by.
+    on the validation images beside the few-shot accuracy that the best weights are chosen by, and on the test images of
+    every stage.
     """
 
     name: ClassVar[str]
@@ -145,6 +151,16 @@ def find_learner(name: str) -> type[Learner]:
     if name not in LEARNERS:
         raise RecipeError(unknown("learner", name, LEARNERS))
     return LEARNERS[name]
+
+
+def measures_of(recipe: Recipe) -> dict[str, Measure]:
+    """Return the measures of the learners that the recipe names, by name.
+
+    Raises:
+        RecipeError: there is no such learner.
+    """
+    named = [recipe.teacher.learner, *([recipe.meta.learner] if recipe.meta.enabled else [])]
+    return {name: measure for learner in named for name, measure in find_learner(learner).measures.items()}
 
 
 def build_learner(classifier: Classifier, settings: Learning) -> Learner:

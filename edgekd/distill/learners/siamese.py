@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from edgekd.distill.learners.base import TRIPLETS, Learner, register
+from edgekd.distill.learners.base import TRIPLETS, Learner, Measure, register
 from edgekd.distill.tasks import Classifier, Loss
 from edgekd.recipe import Learning
-from edgekd.siamese import triplet_accuracy
+from edgekd.siamese import DRAWN, triplet_accuracy
 
 
 def triplet_accuracy_on_sphere(embeddings: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> float:
@@ -35,7 +35,7 @@ class SiameseNetwork(Learner):
         "https://arxiv.org/abs/1503.03832"
     )
     unit = TRIPLETS
-    measures = {"triplet_accuracy": triplet_accuracy_on_sphere}  # noqa: RUF012 - a ClassVar of the base
+    measures = {"triplet_accuracy": Measure(triplet_accuracy_on_sphere, DRAWN)}  # noqa: RUF012 - a ClassVar of the base
 
     def __init__(self, classifier: Classifier, settings: Learning) -> None:
         super().__init__(classifier, settings)

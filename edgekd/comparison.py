@@ -6,76 +6,24 @@ A setting is one recipe, whatever its seed; runs of one setting are its repetiti
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
-from statistics import fmean, stdev
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from edgekd.comparison_differences import Difference, differences_of
+from edgekd.comparison_scores import Measure, Score, scores_of, titles_of
 from edgekd.comparison_settings import Group, Setting, group_runs, run_names, settings_of
 from edgekd.errors import UsageError, unknown
-from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.run import Run
-from edgekd.significance import LEVEL, holm, welch_test, z_test
-from edgekd.text import escaped
+from edgekd.text import counted, escaped
 
-BY_HEAD = "accuracy"
-Measure = tuple[str, str, int, int, int]  # split, head, way, shot, query; or ("", "", 0, 0, 0): the head's accuracy
+__all__ = ["Comparison", "Difference", "Score", "compare_runs"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Score(_Frozen):
-    """What a setting scored at a stage, by one measure; fractions in 0..1.
-
-    `values` and `ci95s` hold a number a run, `mean` is over the runs, `std` (n - 1) where there are several; `weights`
-    the SHA-256 of each run's file of the stage.
-    """
-
-    setting: str
-    stage: str
-    backbone: str
-    parameters: int
-    measure: str
-    values: tuple[float, ...]
-    ci95s: tuple[float, ...]
-    weights: tuple[str, ...]
-    mean: float
-    std: float | None
-
-    @property
-    def error(self) -> float:
-        """The standard error of the mean as far as the test episodes or images cause it."""
-        return math.sqrt(sum((ci95 / 1.96) ** 2 for ci95 in self.ci95s)) / len(self.ci95s)
-
-
-class Difference(_Frozen):
-    """`mean` of the first minus that of the second, at a stage each; `p` and `p_holm` None where nothing can be told.
-
-    `test`: "welch" over the seeds where both have several, else "z" from the intervals of the episodes or images.
-    """
-
-    measure: str
-    first: str
-    first_stage: str
-    second: str
-    second_stage: str
-    difference: float
-    test: Literal["welch", "z"]
-    p: float | None
-    p_holm: float | None = None
-
-    @property
-    def beyond_noise(self) -> bool:
-        """Whether the corrected p-value is below 0.05."""
-        return self.p_holm is not None and self.p_holm < LEVEL
-
-
-class Comparison(_Frozen):
+class Comparison(BaseModel):
     """Everything `edgekd compare` says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: str
     settings: tuple[Setting, ...]
@@ -107,17 +55,17 @@ def compare_runs(runs: Sequence[Run], *, stages: Sequence[str] = (), against: Ru
     _require_same_images(runs)
     groups = group_runs(runs)
     stages = _checked_stages(runs, stages)
-    titles = _titles([record.result for run in runs for record in run.manifest.stages.values()])
-    scores = tuple(score for stage in stages for group in groups for score in _scores(group, stage, titles))
+    titles = titles_of([record.result for run in runs for record in run.manifest.stages.values()])
+    scores = tuple(score for stage in stages for group in groups for score in scores_of(group, stage, titles))
     if not scores:
         raise UsageError(f"nothing was measured yet: no finished stage in {', '.join(run_names(runs))}")
     base = next((group.name for group in groups if against in group.runs), None)
     data = runs[0].manifest.data
     return Comparison(
-        data=escaped(f"{data.spec.partition(':')[0]} ({data.split}, {data.n_classes} classes)"),
+        data=escaped(f"{data.spec.partition(':')[0]} ({data.split}, {counted(data.n_classes, 'class', 'classes')})"),
         settings=settings_of(groups),
         scores=scores,
-        differences=_corrected([_difference(*pair) for pair in _pairs(scores, base)]),
+        differences=differences_of(scores, base),
         notes=tuple(_notes(runs, groups, scores, titles)),
     )
 
@@ -157,92 +105,6 @@ def _longest_first(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: -len(run.manifest.stages))
 
 
-def _measured(result: StageResult) -> dict[Measure, tuple[float, float]]:
-    found = {_measure(row): (row.mean, row.ci95) for row in result.accuracy}
-    if result.classification:
-        found["", "", 0, 0, 0] = (result.classification.accuracy, result.classification.ci95)
-    return found
-
-
-def _measure(row: AccuracyRow) -> Measure:
-    return row.split, row.head, row.way, row.shot, row.query
-
-
-def _titles(results: Sequence[StageResult]) -> dict[Measure, str]:
-    """What to call each measure: as much of the protocol as tells them apart."""
-    measures = sorted({measure for result in results for measure in _measured(result)})
-    shown = [len({measure[place] for measure in measures if measure[1]}) > 1 for place in (0, 1, 4)]
-    return {measure: _title(measure, shown) for measure in measures}
-
-
-def _title(measure: Measure, shown: Sequence[bool]) -> str:
-    split, head, way, shot, query = measure
-    if not head:
-        return BY_HEAD
-    parts = [f"{way}-way {shot}-shot", split, f"head {head}", f"{query} queries"]
-    return ", ".join(part for part, keep in zip(parts, (True, *shown), strict=True) if keep)
-
-
-def _scores(group: Group, stage: str, titles: dict[Measure, str]) -> Iterator[Score]:
-    """Yield a score for each measure that any run of the setting has at this stage."""
-    records = [run.manifest.stages[stage] for run in group.runs if stage in run.manifest.stages]
-    tables = [_measured(record.result) for record in records]
-    for measure, title in titles.items():
-        having = [record for record, table in zip(records, tables, strict=True) if measure in table]
-        found = [table[measure] for table in tables if measure in table]
-        if found:
-            values = tuple(mean for mean, _ in found)
-            yield Score(
-                setting=group.name,
-                stage=stage,
-                backbone=having[0].result.backbone,
-                parameters=having[0].result.parameters,
-                measure=title,
-                values=values,
-                ci95s=tuple(ci95 for _, ci95 in found),
-                weights=tuple(record.sha256 for record in having),
-                mean=fmean(values),
-                std=stdev(values) if len(values) > 1 else None,
-            )
-
-
-def _pairs(scores: Sequence[Score], base: str | None) -> Iterator[tuple[Score, Score]]:
-    """Yield what is compared: settings at one stage, and distilled with scratch within a setting.
-
-    Not the same weights with themselves: settings that differ in what comes later share the stages before.
-    """
-    for a, b in itertools.combinations(scores, 2):
-        if a.measure != b.measure or sorted(a.weights) == sorted(b.weights):
-            continue
-        if a.setting == b.setting and (a.stage, b.stage) == ("scratch", "distill"):
-            yield b, a
-        elif a.stage == b.stage and a.setting != b.setting and base in {None, a.setting, b.setting}:
-            yield (a, b) if b.setting == base else (b, a)
-
-
-def _difference(a: Score, b: Score) -> Difference:
-    welch = len(a.values) > 1 and len(b.values) > 1
-    return Difference(
-        measure=a.measure,
-        first=a.setting,
-        first_stage=a.stage,
-        second=b.setting,
-        second_stage=b.stage,
-        difference=a.mean - b.mean,
-        test="welch" if welch else "z",
-        p=welch_test(a.values, b.values) if welch else z_test(a.mean, a.error, b.mean, b.error),
-    )
-
-
-def _corrected(differences: Sequence[Difference]) -> tuple[Difference, ...]:
-    told = [difference.p for difference in differences if difference.p is not None]
-    corrected = iter(holm(told))
-    return tuple(
-        difference if difference.p is None else difference.model_copy(update={"p_holm": next(corrected)})
-        for difference in differences
-    )
-
-
 def _notes(
     runs: Sequence[Run], groups: Sequence[Group], scores: Sequence[Score], titles: dict[Measure, str]
 ) -> Iterator[str]:
@@ -259,4 +121,4 @@ def _notes(
         without = {score.setting for score in scores if score.stage == stage}
         without -= {score.setting for score in scores if (score.stage, score.measure) == (stage, measure)}
         if without and len(titles) > 1:
-            yield f"{', '.join(sorted(without))}: {stage} was not measured by {measure}, another test protocol"
+            yield f"{', '.join(sorted(without))}: {stage} was not measured by {measure}: another test protocol or learner"

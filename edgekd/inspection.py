@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from edgekd.errors import DataError
 from edgekd.measures import (
+    COLDEST,
+    HOTTEST,
     ActivationError,
     SoftTargets,
     activation_error,
@@ -72,6 +74,11 @@ class Calibration:
     images: int
     rows: tuple[SoftTargets, ...]
     best: SoftTargets | None
+
+    @property
+    def end(self) -> str:
+        """Which end of the search is the best, if one is."""
+        return {COLDEST: "cold", HOTTEST: "hot"}.get(self.best.temperature, "") if self.best else ""
 
 
 def pictures(inspection: Inspection, *, shot: int, head: str, seed: int) -> Iterator[Picture]:

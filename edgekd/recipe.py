@@ -119,16 +119,9 @@ def load_recipe(paths: Path | Sequence[Path] | None, assignments: Sequence[str] 
     for assignment in assignments:
         _assign(tree, assignment)
     try:
-        recipe = Recipe.model_validate(tree)
+        return Recipe.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(explain(Recipe, error, " ".join(["recipe", *map(str, files)]))) from error
-    return recipe.model_copy(update={"assistant": _scheduled(recipe.assistant, recipe.distill)})
-
-
-def _scheduled(assistant: Assistant, student: Distill) -> Assistant:
-    """Return the assistant with the student's schedule, key by key, where it was given none of its own."""
-    keys = (student.model_fields_set & Schedule.model_fields.keys()) - assistant.model_fields_set
-    return assistant.model_copy(update={key: getattr(student, key) for key in keys})
 
 
 def differing_keys(a: Recipe, b: Recipe) -> list[str]:

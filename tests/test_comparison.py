@@ -11,7 +11,7 @@ from scipy import stats
 
 from edgekd.comparison import Comparison, compare_runs
 from edgekd.errors import UsageError
-from edgekd.manifest import AccuracyRow, Classification, DataRef, StageResult
+from edgekd.manifest import AccuracyRow, Classification, DataRef, OwnMeasure, StageResult
 from edgekd.recipe import load_recipe
 from edgekd.run import Run
 
@@ -37,7 +37,7 @@ def by_head(accuracy: float, ci95: float = 0.004) -> Classification:
 
 def make(
     folder: Path,
-    scores: Mapping[str, Sequence[AccuracyRow | Classification]],
+    scores: Mapping[str, Sequence[AccuracyRow | Classification | OwnMeasure]],
     *assignments: str,
     data: DataRef = DATA,
     complete: bool = True,
@@ -53,6 +53,7 @@ def make(
             weight_bytes=4000,
             accuracy=tuple(item for item in found if isinstance(item, AccuracyRow)),
             classification=heads[0] if heads else None,
+            measures=tuple(item for item in found if isinstance(item, OwnMeasure)),
         )
         run.finish_stage(stage, f"{stage}.safetensors", 1.0, result)
     if complete:
@@ -83,6 +84,20 @@ def test_one_run_a_setting_is_compared_by_its_intervals(tmp_path: Path) -> None:
     assert one.p_holm == pytest.approx(max(2 * p[1], p[0]))
     assert one.beyond_noise
     assert found.data == "mnist (test, 10 classes)"
+
+
+def test_a_learners_own_measure_is_compared_beside_the_others(tmp_path: Path) -> None:
+    own = OwnMeasure(name="triplet_accuracy", dataset="d", split="test", trials=10_000, mean=0.9, ci95=0.006)
+    a = make(tmp_path / "a", {"teach": [row(0.5), own]}, "teacher.lr=1")
+    b = make(tmp_path / "b", {"teach": [row(0.5), own.model_copy(update={"mean": 0.95})]}, "teacher.lr=2")
+    (tmp_path / "b" / "teach.safetensors").write_text("others")
+    b.finish_stage("teach", "teach.safetensors", 1.0, b.manifest.stages["teach"].result)
+    found = compare_runs([a, b])
+    assert found.measures == ["triplet accuracy", "5-way 1-shot"]
+    (difference,) = [row for row in found.differences if row.measure == "triplet accuracy"]
+    assert difference.difference == pytest.approx(0.05)
+    p = 2 * stats.norm.sf(0.05 / math.hypot(0.006, 0.006) * 1.96)
+    assert difference.p == pytest.approx(p)
 
 
 def test_seeds_are_repetitions_of_one_setting(tmp_path: Path) -> None:

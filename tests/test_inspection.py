@@ -57,6 +57,18 @@ def test_at_the_best_temperature_the_nll_is_the_entropy() -> None:
     assert found.best.nll < min(others)
 
 
+@pytest.mark.parametrize(("sign", "end", "temperature"), [(1, "cold", 0.01), (-1, "hot", 1000.0)])
+def test_an_nll_that_falls_to_the_end_of_the_search_says_so(sign: int, end: str, temperature: float) -> None:
+    logits = sign * 3.0 * np.eye(4)[LABELS]  # every image is named right, or none
+    found = calibration(Inspection(LABELS, NAMES, (), logits, LABELS), (1.0,))
+    assert found is not None
+    assert found.best is not None
+    assert (found.end, found.best.temperature) == (end, temperature)
+    inside = calibration(inspection(), (1.0,))
+    assert inside is not None
+    assert inside.end == ""
+
+
 def test_novel_classes_leave_the_entropy_alone() -> None:
     found = calibration(inspection(head=False), (1.0,))
     assert found is not None

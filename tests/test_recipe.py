@@ -76,15 +76,6 @@ def test_an_error_names_all_files(tmp_path: Path) -> None:
         load_recipe([tmp_path / "a.toml", tmp_path / "b.toml"])
 
 
-def test_the_assistant_is_trained_as_the_student_where_nothing_else_is_said(tmp_path: Path) -> None:
-    recipe = load_recipe(None, ["distill.epochs=30", "distill.lr=0.1", "distill.method=ce", "assistant.lr=0.2"])
-    assert (recipe.assistant.epochs, recipe.assistant.lr, recipe.assistant.method) == (30, 0.2, "ce + kd")
-    path = tmp_path / "recipe.toml"
-    path.write_text(to_toml(recipe))
-    assert load_recipe(path) == recipe
-    assert load_recipe(None).assistant == Recipe().assistant
-
-
 def test_steps_with_milestones_are_a_schedule() -> None:
     recipe = load_recipe(None, ["teacher.schedule=step", "teacher.milestones=[4]"])
     assert recipe.teacher.milestones == (4,)

@@ -11,7 +11,7 @@ from edgekd.data import ImageSet
 from edgekd.distill.backbones import build_backbone, require_input, trained_parameters
 from edgekd.distill.methods import adapt_recipe, needs_of, parse_expression
 from edgekd.errors import ModelError, RecipeError
-from edgekd.recipe import AUTO, NONE, Distill, Recipe, Student
+from edgekd.recipe import AUTO, NONE, Assistant, Distill, Recipe, Schedule, Student
 
 WIDTHS = {"resnet12": range(1, 129), "conv4": range(1, 513)}  # of the first block, by family
 
@@ -27,6 +27,7 @@ def resolve_assistant(recipe: Recipe, images: ImageSet) -> Recipe:
     if recipe.assistant.backbone in {"", NONE}:
         return recipe.model_copy(update={"assistant": recipe.assistant.model_copy(update={"backbone": ""})})
     _require_trained_teacher(recipe)
+    recipe = recipe.model_copy(update={"assistant": _scheduled(recipe.assistant, recipe.distill)})
     if recipe.assistant.backbone == AUTO:
         backbone = _between(recipe, images.channels)
         recipe = recipe.model_copy(update={"assistant": recipe.assistant.model_copy(update={"backbone": backbone})})
@@ -34,6 +35,12 @@ def resolve_assistant(recipe: Recipe, images: ImageSet) -> Recipe:
     recipe = recipe.model_copy(update={"teacher": teacher})
     _require_middle(recipe, images)
     return recipe
+
+
+def _scheduled(assistant: Assistant, student: Distill) -> Assistant:
+    """Return the assistant with the student's schedule, key by key, where it was given none of its own."""
+    keys = (student.model_fields_set & Schedule.model_fields.keys()) - assistant.model_fields_set
+    return assistant.model_copy(update={key: getattr(student, key) for key in keys})
 
 
 def as_student(recipe: Recipe) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, distributed, nn
@@ -14,7 +14,8 @@ from edgekd.distill.methods.base import Dims, Method, Outputs, Samples, register
 from edgekd.errors import RecipeError
 
 NO_LABEL = -1
-OTHER_CLASSES, ANY = "other_classes", "any"
+OTHER_CLASSES: Final = "other_classes"
+ANY: Final = "any"
 
 
 def contrast(scores: Tensor, others: Tensor, counts: Tensor, log_noise: Tensor) -> Tensor:

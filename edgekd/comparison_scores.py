@@ -74,7 +74,12 @@ def titles_of(results: Sequence[StageResult]) -> dict[Measure, str]:
 def _title(measure: Measure, shown: Sequence[bool]) -> str:
     if not measure.head:
         return spelled(measure.own) or BY_HEAD
-    parts = [f"{measure.way}-way {measure.shot}-shot", measure.split, f"head {measure.head}", f"{measure.query} queries"]
+    parts = [
+        f"{measure.way}-way {measure.shot}-shot",
+        measure.split,
+        f"head {measure.head}",
+        f"{measure.query} queries",
+    ]
     return ", ".join(part for part, keep in zip(parts, (True, *shown), strict=True) if keep)
 
 

@@ -8,53 +8,22 @@ Each file is written atomically or appended to in whole lines, so that a run kil
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from edgekd import __version__
 from edgekd.data import Splits, load_splits
 from edgekd.errors import RecipeError, RunError, StorageError
 from edgekd.files import sha256_file, write_text
 from edgekd.manifest import DataRef, StageResult
+from edgekd.metrics import append_line, drop_lines_after, read_lines
 from edgekd.recipe import Recipe, differing_keys, load_recipe, to_toml
+from edgekd.run_manifest import RunManifest, StageRecord
 
 RUNS_FOLDER = Path("runs")
-
-
-class StageRecord(BaseModel):
-    """A finished stage: its file (relative to the run folder) and the SHA-256 of it, seconds spent, size, accuracy."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    file: str
-    sha256: str
-    seconds: float
-    result: StageResult
-
-
-class RunManifest(BaseModel):
-    """What a run folder is about; rewritten whole at the end of each stage.
-
-    `unlabelled` is the fingerprint of the images of `distill.images`, empty where the recipe names none.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = 1
-    edgekd: str = __version__
-    recipe_sha256: str
-    seed: int
-    versions: dict[str, str]
-    data: DataRef
-    unlabelled: str = ""
-    base_mean: tuple[float, ...] = ()
-    stages: dict[str, StageRecord] = {}
-    complete: bool = False
 
 
 class Run:
@@ -196,11 +165,7 @@ class Run:
         Raises:
             StorageError: the disk is full or the folder is not writable.
         """
-        try:
-            with self.metrics_path.open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise StorageError(f"cannot write {self.metrics_path}: {error.strerror}") from error
+        append_line(self.metrics_path, line)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read every metrics line; a last line cut off by a crash is left out.
@@ -208,18 +173,11 @@ class Run:
         Raises:
             RunError: another line is not JSON.
         """
-        if not self.metrics_path.exists():
-            return []
-        lines = self.metrics_path.read_text().split("\n")
-        try:
-            return [json.loads(line) for line in lines[:-1] if line]
-        except json.JSONDecodeError as error:
-            raise RunError(f"{self.metrics_path} is damaged ({error}); delete it: only the plots need it") from error
+        return read_lines(self.metrics_path)
 
     def drop_metrics_after(self, stage: str, step: int) -> None:
         """Forget the lines of `stage` beyond `step`: they are about to be made again."""
-        kept = [line for line in self.metrics() if line["stage"] != stage or line["step"] <= step]
-        write_text(self.metrics_path, "".join(json.dumps(line) + "\n" for line in kept))
+        drop_lines_after(self.metrics_path, stage, step)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

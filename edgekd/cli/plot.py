@@ -20,7 +20,7 @@ _file = click.Path(path_type=Path)
     "stages",
     multiple=True,
     metavar="STAGE",
-    help="teach, scratch, distill or meta; may be repeated.  [default: all that are finished]",
+    help="Any stage with a network, from teach to quantize; may be repeated.  [default: all that are finished]",
 )
 @click.option("--output", "-o", type=_file, help="Page to write.  [default: plots.html in the run folder]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which images, and the map.")

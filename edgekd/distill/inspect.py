@@ -11,26 +11,30 @@ from edgekd.data import ImageSet, Splits
 from edgekd.distill.backbones import build_backbone
 from edgekd.distill.checkpoint import load_network
 from edgekd.distill.embed import embed, head_logits
+from edgekd.distill.quantize import quiet_brevitas
+from edgekd.distill.quantizing import load_quantized
 from edgekd.distill.tasks import Classifier
 from edgekd.errors import RunError, UsageError, unknown
 from edgekd.inspection import TEACHER, Activations, Inspection
 from edgekd.run import Run
 
-FLOAT_STAGES = (TEACHER, "scratch", "distill", "meta")  # "student" is a copy of "distill"
+COPY = "student"  # of the distilled student: drawn where it is named
+NETWORKS = (TEACHER, "assist", "peer", "scratch", "distill", "head", "meta", COPY, "quantize")
 MOST_IMAGES = 2_000
 
 
 def inspect_run(run: Run, splits: Splits, stages: Sequence[str] = ()) -> Inspection:
-    """Run the float networks of `stages` (all that are finished, where empty) on at most 2,000 test images.
+    """Run the networks of `stages` (all that are finished, where empty) on at most 2,000 test images.
 
     Raises:
-        UsageError: a stage that is no float network's.
+        UsageError: a stage that ends with no network of its own.
         RunError: a stage is not finished, or its file is damaged.
     """
     for stage in stages:
-        if stage not in FLOAT_STAGES:
-            raise UsageError(unknown("stage of a float network", stage, FLOAT_STAGES))
-    chosen = [stage for stage in FLOAT_STAGES if stage in (stages or run.manifest.stages)]
+        if stage not in NETWORKS:
+            raise UsageError(unknown("stage with a network", stage, NETWORKS))
+    finished = [stage for stage in run.manifest.stages if stage != COPY]
+    chosen = [stage for stage in NETWORKS if stage in (stages or finished)]
     if not chosen:
         raise RunError(f"{run.folder} has no finished stage; to go on: {run.resume_command}")
     test, val = spread_rows(splits.test, run.recipe.seed), spread_rows(splits.val, run.recipe.seed)
@@ -57,12 +61,18 @@ def load_stage(run: Run, stage: str, splits: Splits) -> Classifier:
     """
     path = run.stage_file(stage)
     spec = run.manifest.stages[stage].result.backbone
-    network = Classifier(build_backbone(spec, splits.train.channels), splits.train.n_classes)
+    pretrained = stage == TEACHER and run.recipe.teacher.pretrained
+    backbone = build_backbone(spec, splits.train.channels, pretrained=pretrained, fetch=False)
+    network = Classifier(backbone, splits.train.n_classes)
     load_network(path, network)
     return network.eval()
 
 
 def _activations(run: Run, stage: str, splits: Splits, images: NDArray[np.uint8]) -> Activations:
+    if stage == "quantize":
+        quantized, _ = load_quantized(run, splits.train.channels)
+        with quiet_brevitas():
+            return Activations(stage, embed(quantized, images), None)
     network = load_stage(run, stage, splits)
     embeddings = embed(network.backbone, images)
     knows = run.manifest.stages[stage].result.classification is not None

@@ -56,7 +56,9 @@ def test_auto_needs_room_between_them(teacher: str, student: str) -> None:
 
 
 def test_it_is_trained_as_the_student_where_nothing_else_is_said() -> None:
-    asked = recipe("resnet12:4", "conv4-8", "distill.epochs=30", "distill.lr=0.1", "distill.method=kd", "assistant.lr=0.2")
+    asked = recipe(
+        "resnet12:4", "conv4-8", "distill.epochs=30", "distill.lr=0.1", "distill.method=kd", "assistant.lr=0.2"
+    )
     resolved = resolve_assistant(asked, images())
     assert (resolved.assistant.epochs, resolved.assistant.lr, resolved.assistant.method) == (30, 0.2, "ce + kd")
     written = Recipe.model_validate(resolved.model_dump())  # with every key set

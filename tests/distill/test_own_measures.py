@@ -20,7 +20,13 @@ from edgekd.report.page import training_page
 from edgekd.run import Run
 from tests.distill.test_pipeline import Watcher, session
 
-SHORT = ["distill.epochs=1", "meta.enabled=false", "quantize.enabled=false", "baseline.enabled=false", "test.episodes=20"]
+SHORT = [
+    "distill.epochs=1",
+    "meta.enabled=false",
+    "quantize.enabled=false",
+    "baseline.enabled=false",
+    "test.episodes=20",
+]
 QUICK = ["teacher.backbone=conv4-8", "teacher.epochs=1", "teacher.batches_per_epoch=2", "teacher.batch_size=4"]
 
 

@@ -5,6 +5,7 @@ A spec is `name` or `name:argument`; `name-argument` means the same, so `conv4-6
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +22,7 @@ class Backbone(nn.Module):
 
     `min_size` is the smallest height and width in pixels that leaves something to pool. `layers` names the submodules
     of `body` whose outputs (b, c, h, w) are its intermediate maps, from the first block to the last. `image_size`: the
-    one height and width it takes, where a layer was built for it.
+    one height and width it takes, where a layer was built for it; `inputs`: the same of height x width x channels.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Backbone(nn.Module):
         min_size: int = 1,
         layers: Sequence[str] = (),
         image_size: int | None = None,
+        inputs: int | None = None,
     ) -> None:
         super().__init__()
         self.body = body
@@ -41,6 +43,7 @@ class Backbone(nn.Module):
         self.min_size = min_size
         self.layers = tuple(layers)
         self.image_size = image_size
+        self.inputs = inputs
         self.spec = ""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -142,6 +145,17 @@ def require_input(backbone: Backbone, height: int, width: int, channels: int) ->
     only = backbone.image_size
     if only and (height, width) != (only, only):
         raise DataError(f"{backbone.spec} takes images of {only}x{only}, not of {height}x{width}; try --size {only}")
+    numbers = height * width * channels
+    if backbone.inputs and backbone.inputs != numbers:
+        fitting, side = (
+            backbone.spec.replace(str(backbone.inputs), str(numbers), 1),
+            math.isqrt(backbone.inputs // channels),
+        )
+        resize = f", or try --size {side}" if side * side * channels == backbone.inputs else ""
+        raise DataError(
+            f"{backbone.spec} takes {backbone.inputs} numbers, images of {height}x{width}x{channels} have {numbers}; "
+            f"write {fitting}{resize}"
+        )
 
 
 def parse_widths(request: Request, growth: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,8 +1,7 @@
-"""Multilayer perceptrons: linear layers over all pixels of an image of one size."""
+"""Multilayer perceptrons: linear layers over all pixels of an image."""
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from itertools import pairwise
 
@@ -27,19 +26,13 @@ def mlp(request: Request) -> Backbone:
     """
     request.refuse("pretrained")
     inputs, *hidden = _widths(request)
-    side = math.isqrt(inputs // request.in_channels)
-    if side * side * request.in_channels != inputs:
-        raise RecipeError(
-            f"backbone '{request.spec}': {inputs} inputs are not the pixels of a square image of {request.in_channels} "
-            f"channels; height x width x channels is {28 * 28 * request.in_channels} for 28x28 pixels"
-        )
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     for index, (before, width) in enumerate(pairwise((inputs, *hidden)), start=1):
         layers |= {f"fc{index}": nn.Linear(before, width), f"relu{index}": nn.ReLU()}
         if request.drop:
             layers[f"drop{index}"] = nn.Dropout(request.drop)
     body = nn.Sequential(layers)
-    return Backbone(body, in_channels=request.in_channels, embedding_dim=hidden[-1], image_size=side)
+    return Backbone(body, in_channels=request.in_channels, embedding_dim=hidden[-1], inputs=inputs)
 
 
 def _widths(request: Request) -> list[int]:

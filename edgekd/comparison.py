@@ -121,4 +121,5 @@ def _notes(
         without = {score.setting for score in scores if score.stage == stage}
         without -= {score.setting for score in scores if (score.stage, score.measure) == (stage, measure)}
         if without and len(titles) > 1:
-            yield f"{', '.join(sorted(without))}: {stage} was not measured by {measure}: another test protocol or learner"
+            names = ", ".join(sorted(without))
+            yield f"{names}: {stage} was not measured by {measure}: another test protocol or learner"

@@ -118,7 +118,7 @@ class Classification(_Frozen):
 
 
 class OwnMeasure(_Frozen):
-    """What a learner judges embeddings by, a share of `trials` draws from the images; `mean` and `ci95` are fractions."""
+    """What a learner judges embeddings by: a share of `trials` draws from the images; `mean`, `ci95` are fractions."""
 
     name: Text
     dataset: Text

@@ -20,6 +20,8 @@ from edgekd.run import Run
 
 def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["distill", "teach"]) -> None:
     """Train what `command` asks for, show how it goes, print what came of it."""
+    if options["meta"] and options["no_meta"]:
+        raise click.UsageError("--meta says how to fine-tune, --no-meta not to; choose one of them")
     began = time.monotonic()
     recipe = load_recipe(options["recipe"], [*options["assignments"], *assignments_of(options)])
     require_training()

@@ -99,13 +99,44 @@ teacher_options = _together(
     click.option(
         "--teacher",
         metavar="BACKBONE",
-        help="Teacher, for example resnet12, resnet12:24, resnet18, timm:NAME.  [default: resnet12:24]",
+        help="Teacher, for example resnet12, resnet18, timm:NAME (`edgekd backbones`).  [default: resnet12:24]",
+    ),
+    click.option(
+        "--teacher-weights",
+        type=click.Path(path_type=Path),
+        help="A teacher.safetensors of another run: do not train one.",
     ),
     click.option(
         "--learner",
         metavar="NAME",
         help=f"How the teacher learns: {', '.join(learner_names())}.  [default: classifier]",
     ),
+)
+
+student_options = _together(
+    click.option(
+        "--assistant",
+        metavar="BACKBONE",
+        help="Distill this network first, and the student from it; auto takes one of middle size.  [default: none]",
+    ),
+    click.option(
+        "--student",
+        metavar="BACKBONE",
+        help="Student, for example conv4-64, conv4:48-64-64-96.  [default: auto, the widest Conv4 that fits]",
+    ),
+    click.option(
+        "--method", metavar="SUM", help='Distillation loss, for example "ce + 0.5 kd"; `edgekd methods` lists terms.'
+    ),
+    click.option(
+        "--meta",
+        metavar="NAME",
+        help=f"How the student is fine-tuned after distilling: {', '.join(learner_names())}.  [default: meta_baseline]",
+    ),
+    click.option("--no-meta", is_flag=True, help="Do not fine-tune after distilling."),
+    click.option("--no-baseline", is_flag=True, help="Do not train the student from scratch for comparison."),
+    click.option("--ptq", is_flag=True, help="Quantize by calibration only, without quantization-aware training."),
+    click.option("--pot", is_flag=True, help="Quantize with power-of-two scales only."),
+    click.option("--no-quantize", is_flag=True, help="End with the float student: to compare methods, not to export."),
 )
 
 run_options = _together(
@@ -120,7 +151,8 @@ run_options = _together(
         "assignments",
         metavar="KEY=VALUE",
         multiple=True,
-        help="Set one key of the recipe, for example distill.epochs=30.",
+        help="Set one key of the recipe, for example distill.epochs=30, teacher.schedule=step (cosine, step, "
+        "inverse_sqrt), test.head=euclid (centred, cosine, euclid, logistic).",
     ),
     click.option("--seed", type=int, help="Seed of everything random.  [default: 0]"),
     click.option(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
-import shutil
-import sys
-import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edgekd.cli._listing import first_paragraph, wrapped
 
 if TYPE_CHECKING:
     from edgekd.distill.methods import Method
@@ -35,7 +34,7 @@ def command(as_json: bool) -> None:
         return
     for fact in facts:
         click.echo(f"{click.style(fact['name'], bold=True)}  {fact['summary']}")
-        click.echo("\n".join(_wrapped(_lines(fact))) + "\n")
+        click.echo("\n".join(wrapped(_lines(fact))) + "\n")
     click.echo(LEGEND)
 
 
@@ -48,8 +47,8 @@ def _facts(method: type[Method]) -> dict[str, Any]:
     }
     return {
         "name": method.name,
-        "summary": _first_paragraph(inspect.getmodule(method)),
-        "loss": _first_paragraph(method),
+        "summary": first_paragraph(inspect.getmodule(method)),
+        "loss": first_paragraph(method),
         "options": options,
         "source": method.source,
         "uses_teacher": method.uses_teacher,
@@ -58,22 +57,8 @@ def _facts(method: type[Method]) -> dict[str, Any]:
     }
 
 
-def _first_paragraph(documented: object) -> str:
-    return " ".join((inspect.getdoc(documented) or "").partition("\n\n")[0].split())
-
-
 def _lines(fact: dict[str, Any]) -> Iterable[str]:
     yield fact["loss"]
     if fact["options"]:
         yield "options: " + ", ".join(f"{name} = {json.dumps(default)}" for name, default in fact["options"].items())
     yield f"source: {fact['source']}"
-
-
-def _wrapped(lines: Iterable[str]) -> Iterable[str]:
-    """Indent the lines; on a terminal fold them at its width, between words only, so that an address stays whole."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    wrapper = textwrap.TextWrapper(
-        max(width, 20), initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-    )
-    for line in lines:
-        yield from wrapper.wrap(line)

@@ -6,10 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from edgekd.cli import main
+from edgekd.heads import HEADS
+from edgekd.recipe import Schedule
+from edgekd.run import Run
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -77,7 +81,11 @@ def damaged(tmp_path: Path, image_folder: Path) -> Path:
         (["distill", "--meta", "anil", "--no-meta"], "--meta says how to fine-tune, --no-meta not to"),
         (["teach", "--learner", "sianese", "--recipe", "TINY"], "Did you mean 'siamese'"),
         (["teach", "--learner", "maml", "--recipe", "TINY", "--set", "teacher.query=16"], "lower teacher.way or"),
-        (["teach", "--student", "conv4-8"], "--student"),
+        (["teach", "--meta", "anil", "--no-meta"], "--meta says how to fine-tune, --no-meta not to"),
+        (["teach", "--student", "conv5-8", "--recipe", "TINY"], "unknown backbone 'conv5-8'. Did you mean 'conv4'"),
+        (["distill", "--recipe", "TINY", "--set", "distill.schedule=step"], "milestones names no epoch"),
+        (["distill", "--recipe", "TINY", "--method", "ce + dfkd"], "leave ce out"),
+        (["distill", "--recipe", "TINY", "--assistant", "none", "--method", "ce + takd"], "the assistant is none"),
         (["export", "--int8"], "no run under"),
         (["export", "--run", "."], "is not a run folder"),
         (["export", "--output", "model.tflite"], "--output model.tflite does not end in .onnx"),
@@ -128,6 +136,33 @@ def test_a_teacher_alone_is_what_distill_goes_on_from(
     assert "Next: edgekd distill --teacher-weights taught/teacher.safetensors" in output
     assert run(monkeypatch, "export", "--run", "taught") == 2
     assert "is not finished; to go on: edgekd distill --recipe " in capsys.readouterr().err
+
+
+def test_distill_with_the_options_of_teach_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_recipe: Path
+) -> None:
+    options = ("--recipe", str(tiny_recipe), "--cpu", "--no-meta", "--no-baseline", "--no-quantize", "--method", "kd")
+    later = ("--student", "conv4-10", "--assistant", "none", "--set", "teacher.epochs=1", "--set", "distill.epochs=1")
+    assert run(monkeypatch, "teach", *options, *later) == 0
+    (folder,) = Path("runs").iterdir()
+    taught = Run.open(folder).manifest.stages["teach"]
+    assert run(monkeypatch, "distill", *options, *later) == 0
+    stages = Run.open(folder).manifest.stages
+    assert (list(stages), stages["teach"]) == (["teach", "distill"], taught)
+    assert "conv4-10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["distill", "teach"])
+def test_the_help_names_what_can_be_chosen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run(monkeypatch, command, "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    schedules = get_args(Schedule.model_fields["schedule"].annotation)
+    assert f"teacher.schedule=step ({', '.join(schedules)})" in text
+    assert f"test.head=euclid ({', '.join(sorted(HEADS))})" in text
+    assert "`edgekd backbones`" in text
+    assert "`edgekd methods`" in text
 
 
 def test_a_damaged_image_is_named_and_counted(

@@ -6,6 +6,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from edgekd.cli._listing import wrapped
 from edgekd.cli.methods import command
 from edgekd.distill.methods import METHODS, option_types
 
@@ -36,11 +37,9 @@ def test_json_has_the_same() -> None:
 
 
 def test_a_terminal_folds_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekd.cli import methods
-
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     text = "source: " + "word " * 20 + "https://example.org/a-very-long-address-that-stays-in-one-piece"
-    *folded, address = methods._wrapped([text])
+    *folded, address = wrapped([text])
     assert all(len(line) <= 40 for line in folded)
     assert address.strip() == text.rsplit(maxsplit=1)[-1]

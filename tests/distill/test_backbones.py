@@ -223,10 +223,10 @@ def test_layers_are_maps_from_the_first_to_the_last(
 
 def test_a_network_for_one_image_size_names_it() -> None:
     with pytest.raises(
-        DataError, match="takes 784 numbers, images of 32x32x1 have 1024; write mlp:1024-20, or try --size 28$"
+        DataError, match=r"takes 784 numbers, images of 32x32x1 have 1024; write mlp:1024-20, or try --size 28$"
     ):
         require_input(build_backbone("mlp:784-20", 1), 32, 32, 1)
-    with pytest.raises(DataError, match="images of 32x32x3 have 3072; write mlp:3072-20$"):
+    with pytest.raises(DataError, match=r"images of 32x32x3 have 3072; write mlp:3072-20$"):
         require_input(build_backbone("mlp:784-20", 3), 32, 32, 3)
     require_input(build_backbone("mlp:768-20", 3), 8, 32, 3)
     with pytest.raises(DataError, match="cnn3 takes images of 32x32, not of 28x32"):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.cli.compare import command
 from edgekd.cli._console import open_console
 from edgekd.cli._training import print_stages
+from edgekd.cli.compare import command
 from edgekd.data import load_splits
 from edgekd.distill.embed import embed
 from edgekd.distill.inspect import load_stage

@@ -142,7 +142,7 @@ def test_contrastive_memories_and_gradients_are_those_of_one_process(
 
 
 def test_the_chain_runs_on_two_processes(tmp_path: Path, tiny_recipe: Path) -> None:
-    launch(2, "-m", "edgekd", "distill", "--recipe", str(tiny_recipe), "--cpu", folder=tmp_path)
+    launch(2, "-m", "--", "edgekd", "distill", "--recipe", str(tiny_recipe), "--cpu", folder=tmp_path)
     (run,) = tmp_path.glob("runs/*")
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["complete"]
@@ -172,3 +172,12 @@ def test_a_loss_that_does_not_reach_the_head_runs_on_two_processes(
     assert (distilled["network/head.weight"] == start.head.weight.detach().numpy()).all()
     conv = start.state_dict()["backbone.body.conv4.weight"].numpy()
     assert (distilled["network/backbone.body.conv4.weight"] != conv).any()
+
+
+def test_the_separator_keeps_our_options_from_the_launchers() -> None:
+    """`--run` alone would be taken for `--run-path`."""
+    from torch.distributed.run import get_args_parser
+
+    ours = ["distill", "--run", "one", "--cpu"]
+    found = get_args_parser().parse_args(["--standalone", "--nproc-per-node", "2", "-m", "--", "edgekd", *ours])
+    assert (found.training_script, found.training_script_args) == ("edgekd", ours)

@@ -5,10 +5,19 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from edgekd.distill.backbones.base import BACKBONES, Backbone, Request, build_backbone, register, require_input
+from edgekd.distill.backbones.base import (
+    BACKBONES,
+    EXAMPLES,
+    Backbone,
+    Request,
+    build_backbone,
+    register,
+    require_input,
+)
 from edgekd.distill.backbones.size import (
     deployed_bytes,
     deployed_parameters,
+    outline,
     require_fit,
     trained_parameters,
     widest_student,
@@ -19,11 +28,13 @@ for _module in pkgutil.iter_modules(__path__):
 
 __all__ = [
     "BACKBONES",
+    "EXAMPLES",
     "Backbone",
     "Request",
     "build_backbone",
     "deployed_bytes",
     "deployed_parameters",
+    "outline",
     "register",
     "require_fit",
     "require_input",

@@ -97,13 +97,16 @@ class Request:
 
 Builder = Callable[[Request], Backbone]
 BACKBONES: dict[str, Builder] = {}
+EXAMPLES: dict[str, str] = {}  # a whole spec for images of three channels, where the name alone is none
 
 
-def register(name: str) -> Callable[[Builder], Builder]:
-    """Make a builder known under `name`."""
+def register(name: str, *, example: str = "") -> Callable[[Builder], Builder]:
+    """Make a builder known under `name`; `example` is a spec where the name alone says too little."""
 
     def decorate(builder: Builder) -> Builder:
         BACKBONES[name] = builder
+        if example:
+            EXAMPLES[name] = example
         return builder
 
     return decorate

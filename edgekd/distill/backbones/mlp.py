@@ -13,7 +13,7 @@ from edgekd.errors import RecipeError
 MAX_INPUTS = 3 * 256 * 256
 
 
-@register("mlp")
+@register("mlp", example="mlp:3072-1200-1200")
 def mlp(request: Request) -> Backbone:
     """Build `mlp:INPUTS-HIDDEN-...`: linear layers with ReLU; INPUTS counts height x width x channels.
 

@@ -53,7 +53,7 @@ def projector(in_channels: int, width: int, reduction: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-@register("projected")
+@register("projected", example="projected:192/8:conv4-64")
 def projected(request: Request) -> Backbone:
     """Build `projected:WIDTH/REDUCTION:BACKBONE`: BACKBONE to its last map, a projector, a global mean.
 

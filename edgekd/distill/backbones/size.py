@@ -93,3 +93,13 @@ def _deployed_layers(module: nn.Module) -> Iterator[tuple[int, int]]:
 def _size(spec: str, in_channels: int) -> int:
     with torch.device("meta"):  # shapes alone: no memory, no random numbers
         return deployed_parameters(build_backbone(spec, in_channels))
+
+
+def outline(spec: str, in_channels: int) -> Backbone:
+    """Build a backbone without the memory of its weights, for its sizes alone.
+
+    Raises:
+        RecipeError: as `build_backbone`.
+    """
+    with torch.device("meta"):
+        return build_backbone(spec, in_channels)

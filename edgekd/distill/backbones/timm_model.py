@@ -11,7 +11,7 @@ from edgekd.distill.backbones.imagenet import ImageNetInput
 from edgekd.errors import ModelError, RecipeError, unknown
 
 
-@register("timm")
+@register("timm", example="timm:resnetv2_50")
 def timm_model(request: Request) -> Backbone:
     """Build `timm:NAME`, pooled to one vector.
 

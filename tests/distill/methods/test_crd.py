@@ -69,6 +69,7 @@ def _reference(
     teacher: Outputs,
     rows: list[int],
     temperature: float,
+    *,
     alike: Sequence[Collection[int]] = ((), (), ()),
 ) -> float:
     ours, theirs = (
@@ -102,7 +103,7 @@ def test_images_of_a_class_are_no_negatives_of_each_other(
     alike = [(0, 6, 7), (1, 5), (2, 3)]
     for seed in range(3):
         torch.manual_seed(seed)
-        expected = _reference(method, student, teacher, samples.rows.tolist(), 0.5, alike)
+        expected = _reference(method, student, teacher, samples.rows.tolist(), 0.5, alike=alike)
         assert method.eval()(student, teacher, samples).item() == pytest.approx(expected)
 
 

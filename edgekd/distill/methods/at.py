@@ -15,9 +15,10 @@ from edgekd.errors import RecipeError
 class AttentionTransfer(Method):
     """Sum over layers of mean((Q_s - Q_t)^2), Q = F / ||F||_2 of each image, F (h, w) = sum over channels of |A|^p.
 
-    The mean runs over images and positions, as in the authors' code, which weighs it by 1000 beside cross-entropy:
-    "ce + 1000 at". Maps of different height or width are averaged to the smaller one. `teacher_layers` names the
-    teacher's layers where they are counted differently.
+    The mean runs over images and positions, as in the authors' code, which weighs it by 1000 beside cross-entropy: "ce
+    + 1000 at"; its smallest maps have 64 positions, and over fewer the same weight outweighs the labels. Maps of
+    different height or width are averaged to the smaller one. `teacher_layers` names the teacher's layers where they
+    are counted differently.
     """
 
     name = "at"

@@ -17,8 +17,8 @@ from edgekd.recipe import Recipe
 class MutualLearning(Method):
     """KL(p_t || p_s) for the student and KL(p_s || p_t) + CE(y, u_t) for its peer, each with the other's p held still.
 
-    The peer has the teacher's backbone and starts anew; it is dropped at the end. The student's own cross-entropy is
-    the term `ce`: "ce + dml" is the source's loss. Both networks step at once, where the source takes turns.
+    The peer has the teacher's backbone and starts anew; it is measured beside the student. The student's own cross-
+    entropy is the term `ce`: "ce + dml" is the source's loss. Both networks step at once, where the source takes turns.
     """
 
     name = "dml"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import DataError
+from edgekd.text import counted
 
 DRAWN = 10_000  # triplets, however many there are
 
@@ -48,7 +49,7 @@ def sample_triplets(labels: NDArray[np.integer[Any]], triplets: int, seed: int) 
     candidates = np.flatnonzero(count[place_class] >= 2)
     if len(count) < 2 or not len(candidates):
         raise DataError(
-            f"triplets need two classes, one of them with two images; of {len(count)} classes "
+            f"triplets need two classes, one of them with two images; of {counted(len(count), 'class', 'classes')} "
             f"{int((count >= 2).sum())} have two images"
         )
     random = np.random.default_rng(seed)

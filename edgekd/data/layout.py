@@ -10,6 +10,7 @@ from edgekd.data.imageset import SPLITS, Split
 from edgekd.data.problems import some
 from edgekd.data.source import Member, Source
 from edgekd.errors import DataError
+from edgekd.text import counted
 
 SPLIT_FOLDERS: dict[str, Split] = {
     "train": "train", "training": "train",
@@ -78,7 +79,7 @@ def pick(classes: Classes, names: Mapping[Split, Iterable[str]]) -> dict[Split, 
     """
     missing = [name for split in SPLITS for name in names[split] if name not in classes]
     if missing:
-        raise DataError(f"{len(missing)} classes have no images: {some(missing)}")
+        raise DataError(f"{counted(len(missing), 'class has', 'classes have')} no images: {some(missing)}")
     return {split: {name: classes[name] for name in sorted(names[split])} for split in SPLITS}
 
 

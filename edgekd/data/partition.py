@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgekd.data.imageset import Split
 from edgekd.errors import DataError
+from edgekd.text import counted
 
 Indices = NDArray[np.intp]
 
@@ -25,7 +26,8 @@ def split_classes(names: Sequence[str], seed: int) -> dict[Split, tuple[str, ...
     """
     count = len(names)
     if count < 3:
-        raise DataError(f"{count} classes cannot be split into train, val and test classes; at least 3 are needed")
+        found = counted(count, "class", "classes")
+        raise DataError(f"{found} cannot be split into train, val and test classes; at least 3 are needed")
     n_test = max(round(0.20 * count), min(5, count // 3))
     n_val = max(round(0.16 * count), min(5, count // 4), 1)
     shuffled = [names[index] for index in np.random.default_rng(seed).permutation(count)]

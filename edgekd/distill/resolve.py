@@ -25,6 +25,7 @@ from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
 from edgekd.recipe import AUTO, Learning, Recipe, followed, section_of
+from edgekd.text import counted
 
 _L = TypeVar("_L", bound=Learning)
 
@@ -175,6 +176,6 @@ def _require_episodes(images: ImageSet, way: int, shots: tuple[int, ...], query:
         change = f"shots=[{', '.join(str(k) for k in shots if k < least) or 1}]"
     raise DataError(
         f"{max(way, 2)}-way {shot}-shot with {query} queries needs {max(way, 2)} {section} classes of {needed} images; "
-        f"{images.name} has {images.n_classes} classes, the smallest with {least} images; "
+        f"{images.name} has {counted(images.n_classes, 'class', 'classes')}, the smallest with {least} images; "
         f"lower {section}.way, {section}.shots or {section}.query, for example --set {section}.{change}"
     )

@@ -120,7 +120,7 @@ def test_classes_outside_the_table_are_left_out_with_a_notice(plain: Path, write
 
 def test_a_class_of_the_table_without_images_is_named(plain: Path) -> None:
     write_table(plain, {**TABLE, "val": ["n03", "n99"]})
-    with pytest.raises(DataError, match="1 classes have no images: n99"):
+    with pytest.raises(DataError, match="1 class has no images: n99"):
         load(plain)
 
 

@@ -14,6 +14,7 @@ from edgekd.data.request import Request
 from edgekd.data.source import Source, open_source
 from edgekd.data.tables import Table, find_table, listed
 from edgekd.errors import DataError
+from edgekd.text import counted
 
 SIZE = 84
 
@@ -60,5 +61,6 @@ def _classes(table: Table, source: Source, request: Request) -> Classes:
     known = {name for split in SPLITS for name in table.classes[split]}
     others = sorted(set(joined) - known)
     if others:
-        request.notify(f"{len(others)} classes are not in {table.path} and are left out: {some(others)}")
+        found = counted(len(others), "class is", "classes are")
+        request.notify(f"{found} not in {table.path} and left out: {some(others)}")
     return joined

@@ -26,11 +26,13 @@ class SimKD(Method):
     """mean((P(F_s) - F_t)^2) over every element, F being the last maps before pooling; no labels, no logits.
 
     P is convolution, BatchNorm, ReLU three times, 1x1, 3x3 and 1x1, inside at 1/`reduction` of the teacher's width:
-    2 is the paper's, 8 a thin one. Maps of different height or width are averaged to the smaller one.
+    2 is the paper's, 8 a thin one. Maps of different height or width are averaged to the smaller one first, and P reads
+    the student's averaged ones, as in the authors' code, https://github.com/DefangChen/SimKD.
 
     By default P is dropped after distilling and the embedding before it ships. With `ships`, P is part of the student's
     backbone (`projected:WIDTH/REDUCTION:...`) and counts against the cap; the student's classifier is then the
-    teacher's over GAP(P(F_s)), copied before the first step and trained no more, as the method reuses it.
+    teacher's over GAP(P(F_s)), copied before the first step and trained no more, as the method reuses it. A student that
+    ships has no average before P, so where its maps are larger than the teacher's those of P are averaged.
     """
 
     name = "simkd"
@@ -59,9 +61,8 @@ class SimKD(Method):
 
     def forward(self, student: Outputs, teacher: Outputs, _samples: Samples) -> Tensor:
         """Return the mean over the batch, channels and positions."""
-        theirs, ours = teacher.maps[self.teacher_layers[0]], student.maps[self.student_layers[0]]
-        ours, theirs = common_size(self.projector(ours), theirs)
-        return functional.mse_loss(ours, theirs)
+        ours, theirs = common_size(student.maps[self.student_layers[0]], teacher.maps[self.teacher_layers[0]])
+        return functional.mse_loss(self.projector(ours), theirs)
 
     @classmethod
     def adapt(cls, recipe: Recipe, options: Mapping[str, object]) -> Recipe:

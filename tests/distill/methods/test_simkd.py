@@ -39,14 +39,13 @@ def _reference(method: SimKD, student: Tensor, teacher: Tensor) -> float:
     assert isinstance(method.projector, nn.Sequential)
     squares = []
     for ours, theirs in zip(student.detach().numpy(), teacher.numpy(), strict=True):
-        projected = ours
+        projected = np.stack([ours[..., :2].mean(2), ours[..., 1:].mean(2)], axis=2)  # 2x3 maps beside 2x2
         for index in (0, 3, 6):
             conv, norm = method.projector[index], method.projector[index + 1]
             assert isinstance(conv, nn.Conv2d)
             assert isinstance(norm, nn.BatchNorm2d)
             projected = _convolved(projected, conv, norm)
-        narrow = np.stack([projected[..., :2].mean(2), projected[..., 1:].mean(2)], axis=2)  # 2x3 maps beside 2x2
-        squares.append((narrow - theirs) ** 2)
+        squares.append((projected - theirs) ** 2)
     return float(np.mean(squares))
 
 

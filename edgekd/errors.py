@@ -39,9 +39,12 @@ class StorageError(EdgekdError):
 
 
 def unknown(kind: str, name: str, legal: Iterable[str], *, shown: int | None = None) -> str:
-    """Return the message for a name that is not one of `legal`, with the nearest first; at most `shown` are listed."""
+    """Return the message for a name that is not one of `legal`, with the nearest first.
+
+    Where there are too many to list, `shown` is how many near ones are named in their place.
+    """
     names = sorted(legal)
     near = difflib.get_close_matches(name, names, n=shown or 1, cutoff=0.4)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    listed = names if shown is None else near
-    return f"unknown {kind} '{name}'.{hint}" + (f" Known: {', '.join(listed)}" if listed else "")
+    heading, listed = ("Known", names) if shown is None else ("Near it", near[1:])
+    return f"unknown {kind} '{name}'.{hint}" + (f" {heading}: {', '.join(listed)}" if listed else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,11 @@ def load_network(path: Path, network: torch.nn.Module) -> None:
     Raises:
         RunError: the file is damaged or holds another architecture.
     """
-    tensors = load_snapshot(path).part("network")
+    snapshot = load_snapshot(path)
+    tensors = snapshot.part("network")
     if not tensors:
         raise RunError(f"{path} holds no network weights; a file that `edgekd distill` wrote is expected")
-    load_weights(network, tensors, path)
+    load_weights(network, tensors, path, backbone_in(snapshot))
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -79,15 +80,36 @@ def _json_object(text: str) -> dict[str, Any]:
     return values
 
 
-def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Load `tensors` into `module`, each name and shape exactly.
+def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: Path, made_of: str = "") -> None:
+    """Load `tensors` into `module`, each name and shape exactly; `made_of` is the backbone that their file tells.
 
     Raises:
         RunError: names or shapes are those of another architecture.
     """
+    expected = module.state_dict()
     try:
         module.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
-        first = " ".join(str(error).splitlines()[1:2]).strip()
         name = getattr(getattr(module, "backbone", module), "spec", "") or type(module).__name__
-        raise RunError(f"{source} holds another architecture than {name}: {first[:200]}") from error
+        hint = f"; it was written for {made_of}" if made_of and made_of != name else ""
+        what = "; ".join(_differences(expected, tensors)) or "its tensors do not fit"
+        raise RunError(f"{source} holds another architecture than {name}: {what}{hint}") from error
+
+
+def backbone_in(snapshot: Snapshot) -> str:
+    """Return the backbone that a file of ours was written for, "" where it does not tell."""
+    return str(snapshot.values.get("backbone", ""))
+
+
+def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Iterator[str]:
+    """Say how many tensors are missing, of another shape or too many, with the first of each."""
+    missing = [name for name in expected if name not in found]
+    reshaped = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    more = [name for name in found if name not in expected]
+    if reshaped:
+        shapes = " instead of ".join(str(tuple(tensors[reshaped[0]].shape)) for tensors in (found, expected))
+        yield f"{len(reshaped)} of another shape, first {reshaped[0]} {shapes}"
+    if missing:
+        yield f"{len(missing)} missing, first {missing[0]} {tuple(expected[missing[0]].shape)}"
+    if more:
+        yield f"{len(more)} unexpected, first {more[0]} {tuple(found[more[0]].shape)}"

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from edgekd.distill.backbones import Backbone
-from edgekd.distill.backbones.base import missing_layer
-from edgekd.distill.methods import MapShape
-
-
-class LayerShapes(dict[int, MapShape]):
-    """(channels, height, width) of each layer's map of one backbone, counted from 1.
-
-    Raises:
-        RecipeError: asked for a layer that the backbone does not have.
-    """
-
-    def __init__(self, spec: str, shapes: Mapping[int, MapShape]) -> None:
-        super().__init__(shapes)
-        self.spec = spec
-
-    def __missing__(self, layer: int) -> MapShape:
-        raise missing_layer(self.spec, layer, len(self))
+from edgekd.distill.methods import LayerShapes
 
 
 @contextmanager

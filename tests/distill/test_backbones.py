@@ -75,7 +75,9 @@ def test_embeddings_have_the_stated_width(spec: str, channels: int, size: int, e
         ("resnet12-wide:2", "no argument '2'"),
         ("resnet18:tiny", "'resnet18:small' for small images"),
         ("timm:mobilenetv3_smal_050", "Did you mean 'mobilenetv3_small_050'"),
-        ("timm", "unknown timm model"),
+        ("timm:nonsense", r"'nonsense'\. Did you mean '\w+'\? Near it: \w+, .*; timm\.list_models"),
+        ("timm:0", "unknown timm model '0'; timm.list_models"),
+        ("timm", "is not of the form timm:NAME"),
         ("inceptionv3:2", "no argument '2'"),
         ("mobilenetv2:wide", "is not a width multiplier such as 0.5"),
         ("mobilenetv2:0", "is not a width multiplier"),
@@ -289,7 +291,10 @@ def test_a_cap_below_the_narrowest_is_refused() -> None:
 
 
 def test_a_student_over_the_cap_is_refused_with_the_numbers() -> None:
-    message = "conv4-96 has 251,808 parameters; tu holds 149,999: 101,809 too many; conv4-72 \\(142,200\\) fits"
+    message = (
+        r"conv4-96 has 251,808 parameters; tu holds 149,999: 101,809 too many; conv4-72 \(142,200\) fits; "
+        r"to train it .* --profile without the cap of tu, as \w+ is"
+    )
     with pytest.raises(ModelError, match=message):
         require_fit(build_backbone("conv4-96", 3), 149_999, "tu")
 

@@ -93,6 +93,16 @@ def test_weights_of_another_architecture(tmp_path: Path, other: nn.Module) -> No
         load_weights(nn.Linear(2, 2), other.state_dict(), Path("teacher"))
 
 
+def test_what_differs_is_counted_and_the_first_is_shown() -> None:
+    other = {"weight": torch.zeros(2, 3), "scale": torch.zeros(4), "shift": torch.zeros(4)}
+    message = (
+        r"file holds another architecture than Linear: 1 of another shape, first weight \(2, 3\) instead of \(2, 2\); "
+        r"1 missing, first bias \(2,\); 2 unexpected, first scale \(4,\); it was written for conv4-8$"
+    )
+    with pytest.raises(RunError, match=message):
+        load_weights(nn.Linear(2, 2), other, Path("file"), "conv4-8")
+
+
 def test_a_failed_write_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.safetensors"
     save_snapshot(path, Snapshot({"x": torch.ones(2)}, {}))

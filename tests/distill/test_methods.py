@@ -26,7 +26,7 @@ DIMS = Dims(
     classes=4,
     images=8,
     student_maps={1: (3, 8, 8), 2: (3, 4, 4), 3: (3, 2, 2), 4: (3, 2, 2)},
-    teacher_maps={1: (5, 8, 8), 2: (5, 4, 4), 3: (5, 2, 2), 4: (5, 1, 1)},
+    teacher_maps={1: (5, 8, 8), 2: (5, 4, 4), 3: (5, 2, 2), 4: (5, 2, 1)},
 )
 SAMPLES = Samples(torch.tensor([0, 3]), torch.tensor([1, 5]))
 ONE = Samples(SAMPLES.labels[:1], SAMPLES.rows[:1])

@@ -186,12 +186,17 @@ def test_stages_follow_the_method(assignments: list[str], names: list[str]) -> N
         (
             ["distill.method=fitnet", "distill.options.fitnet.layers=[5]"],
             RecipeError,
-            "backbone 'conv4-8' has no layer 5: its layers are 1 to 4",
+            "fitnet: the student conv4-8 has no layer 5: its layers are 1 to 4",
         ),
         (
             ["distill.method=feature_mse", "distill.options.feature_mse={layers=[1], teacher_layers=[0]}"],
             RecipeError,
-            "backbone 'resnet12:4' has no layer 0: its layers are 1 to 4",
+            "feature_mse: the teacher resnet12:4 has no layer 0: its layers are 1 to 4",
+        ),
+        (
+            ["distill.method=at", "distill.options.at.layers=[7]"],
+            RecipeError,
+            "at: the student conv4-8 has no layer 7: its layers are 1 to 4",
         ),
         (
             ["distill.method=feature_mse", "distill.options.feature_mse.projector=liner"],

@@ -58,14 +58,14 @@ class Backbone(nn.Module):
             RecipeError: there is no such layer.
         """
         if not 1 <= number <= len(self.layers):
-            raise missing_layer(self.spec, number, len(self.layers))
+            raise missing_layer(f"backbone '{self.spec}'", number, len(self.layers))
         return self.body.get_submodule(self.layers[number - 1])
 
 
-def missing_layer(spec: str, number: int, layers: int) -> RecipeError:
-    """Return the error for layer `number` of a backbone that has `layers` of them."""
+def missing_layer(network: str, number: int, layers: int) -> RecipeError:
+    """Return the error for layer `number` of what is called `network` and has `layers` of them."""
     has = f"its layers are 1 to {layers}" if layers else "it has no layers that can be looked at"
-    return RecipeError(f"backbone '{spec}' has no layer {number}: {has}")
+    return RecipeError(f"{network} has no layer {number}: {has}")
 
 
 @dataclass(frozen=True)

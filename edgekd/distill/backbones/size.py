@@ -20,6 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from edgekd.distill.backbones.base import Backbone, build_backbone
 from edgekd.distill.backbones.projected import prefix_of
 from edgekd.errors import ModelError
+from edgekd.profile import load_profile
+from edgekd.profile_toml import profile_names
 
 BIAS_BYTES = 4  # a bias is int32 in every integer scheme here
 WIDTH_STEP = 8  # accelerators process channels in groups of eight or more
@@ -61,7 +63,7 @@ def require_fit(backbone: Backbone, cap: int | None, profile_name: str, added: i
     `added` are those that quantizing puts on top, for a pooling that must be a sum.
 
     Raises:
-        ModelError: with both numbers, and the widest Conv4 that fits.
+        ModelError: with both numbers, the widest Conv4 that fits, and a profile that has no such cap.
     """
     size = deployed_parameters(backbone)
     if cap is None or size + added <= cap:
@@ -70,7 +72,8 @@ def require_fit(backbone: Backbone, cap: int | None, profile_name: str, added: i
     if added:
         has += f", and pooling by sums, which power-of-two scales need at this image size, adds {added:,}"
     excess = f"{has}; {profile_name} holds {cap:,}: {size + added - cap:,} too many"
-    raise ModelError(f"{excess}; {_what_fits(f'{prefix_of(backbone.spec)}conv4', cap - added, backbone.in_channels)}")
+    narrower = _what_fits(f"{prefix_of(backbone.spec)}conv4", cap - added, backbone.in_channels)
+    raise ModelError(f"{excess}; {narrower}; {_without_cap(profile_name)}")
 
 
 def _what_fits(family: str, cap: int, in_channels: int) -> str:
@@ -79,6 +82,15 @@ def _what_fits(family: str, cap: int, in_channels: int) -> str:
     except ModelError as error:
         return str(error)
     return f"{widest} ({_size(widest, in_channels):,}) fits"
+
+
+def _without_cap(profile_name: str) -> str:
+    """Say how a student of any size is trained: the cap is the profile's, whether it is quantized or not."""
+    free = next((name for name in profile_names() if load_profile(name).params.max is None), None)
+    example = f", as {free} is" if free else ""
+    return (
+        f"to train it all the same, as a float student too, name a --profile without the cap of {profile_name}{example}"
+    )
 
 
 def _deployed_layers(module: nn.Module) -> Iterator[tuple[int, int]]:

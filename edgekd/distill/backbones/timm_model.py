@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from torch import nn
 
 from edgekd.distill.backbones.base import Backbone, Request, register
 from edgekd.distill.backbones.imagenet import ImageNetInput
+from edgekd.distill.hub import quick_hub
 from edgekd.errors import ModelError, RecipeError, unknown
+
+NEAR = 4  # names shown for one that is wrong
 
 
 @register("timm", example="timm:resnetv2_50")
@@ -46,24 +50,20 @@ def _create(request: Request) -> Any:  # noqa: ANN401 - timm's models share attr
             f"backbone '{request.spec}': pretrained weights take 1 or 3 channels, not {request.in_channels}"
         )
     in_chans = 3 if request.pretrained else request.in_channels
+    fetched = request.pretrained and request.fetch
     try:
-        return timm.create_model(
-            request.argument,
-            pretrained=request.pretrained and request.fetch,
-            num_classes=0,
-            in_chans=in_chans,
-            drop_rate=request.drop,
-        )
+        with quick_hub() if fetched else nullcontext():
+            return timm.create_model(
+                request.argument, pretrained=fetched, num_classes=0, in_chans=in_chans, drop_rate=request.drop
+            )
     except (OSError, RuntimeError) as error:
         raise ModelError(f"backbone '{request.spec}' cannot be built: {error}") from error
 
 
 def _no_such_model(name: str) -> str:
-    import difflib
-
     import timm
 
-    near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
-    return (
-        unknown("timm model", name, near) if near else f"unknown timm model '{name}'; timm.list_models() has them all"
-    )
+    if not name:
+        return "backbone 'timm' is not of the form timm:NAME, for example timm:resnetv2_50"
+    refusal = unknown("timm model", name, timm.list_models(), shown=NEAR).rstrip(".")
+    return f"{refusal}; timm.list_models() has them all"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from edgekd.distill.methods.base import METHODS, Dims, MapShape, Method, Outputs, Samples, register
+from edgekd.distill.methods.base import METHODS, Dims, LayerShapes, MapShape, Method, Outputs, Samples, register
 from edgekd.distill.methods.expression import (
     Needs,
     Term,
@@ -25,6 +25,7 @@ __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
     "Dims",
+    "LayerShapes",
     "MapShape",
     "Method",
     "Needs",

@@ -9,11 +9,28 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
+from edgekd.distill.backbones.base import missing_layer
+
 if TYPE_CHECKING:
     from edgekd.distill.tasks import Classifier
     from edgekd.recipe import Recipe
 
 MapShape = tuple[int, int, int]  # channels, height, width
+
+
+class LayerShapes(dict[int, MapShape]):
+    """The shape of each layer's map of the backbone `spec`, counted from 1.
+
+    Raises:
+        RecipeError: asked for a layer that the backbone does not have.
+    """
+
+    def __init__(self, spec: str, shapes: Mapping[int, MapShape]) -> None:
+        super().__init__(shapes)
+        self.spec = spec
+
+    def __missing__(self, layer: int) -> MapShape:
+        raise missing_layer(f"backbone '{self.spec}'", layer, len(self))
 
 
 @dataclass(frozen=True)

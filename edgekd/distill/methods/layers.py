@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn import functional
 
-from edgekd.distill.methods.base import Dims, MapShape
+from edgekd.distill.backbones.base import missing_layer
+from edgekd.distill.methods.base import Dims, LayerShapes, MapShape
 from edgekd.errors import RecipeError
 
 Layers = tuple[int, ...]
@@ -19,17 +20,46 @@ def paired_layers(term: str, dims: Dims, layers: Layers, teacher_layers: Layers)
     Raises:
         RecipeError: none, not as many on both sides, or one that a network does not have.
     """
-    taught = teacher_layers or layers
     if not layers:
         raise RecipeError(f"{term}: layers is empty; name at least one, for example layers = [4]")
+    taught = require_pairs(term, layers, teacher_layers)
+    require_layers(term, dims, layers, taught)
+    return layers, taught
+
+
+def require_pairs(term: str, layers: Layers, teacher_layers: Layers) -> Layers:
+    """Return the teacher's layers, which have the student's numbers where none are given.
+
+    Raises:
+        RecipeError: there are more of one network than of the other.
+    """
+    taught = teacher_layers or layers
     if len(layers) != len(taught):
         raise RecipeError(
             f"{term}: layers {list(layers)} and teacher_layers {list(taught)} are compared one by one; "
             "give as many of each"
         )
-    _require(term, "student", layers, dims.student_maps)
-    _require(term, "teacher", taught, dims.teacher_maps)
-    return layers, taught
+    return taught
+
+
+def require_layers(term: str, dims: Dims, layers: Layers, teacher_layers: Layers) -> None:
+    """Refuse layers that a network does not have.
+
+    Raises:
+        RecipeError: naming the term, the network and the layers there are.
+    """
+    for network, wanted, maps in (
+        ("student", layers, dims.student_maps),
+        ("teacher", teacher_layers, dims.teacher_maps),
+    ):
+        for layer in wanted:
+            if layer not in maps:
+                raise missing_layer(network_name(term, network, maps), layer, len(maps))
+
+
+def network_name(term: str, network: str, maps: Mapping[int, MapShape]) -> str:
+    """Return "TERM: the NETWORK", followed by its backbone where its maps tell."""
+    return f"{term}: the {network} {maps.spec if isinstance(maps, LayerShapes) else ''}".rstrip()
 
 
 def common_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,10 +70,3 @@ def common_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def _averaged(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return maps if tuple(maps.shape[2:]) == size else functional.adaptive_avg_pool2d(maps, size)
-
-
-def _require(term: str, network: str, layers: Layers, maps: Mapping[int, MapShape]) -> None:
-    for layer in layers:
-        if layer not in maps:
-            has = f"its layers are {min(maps)} to {max(maps)}" if maps else "it has no layers that can be looked at"
-            raise RecipeError(f"{term}: the {network} has no layer {layer}: {has}")

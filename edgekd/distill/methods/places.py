@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from edgekd.distill.methods.base import Dims, Outputs
+from edgekd.distill.methods.layers import require_layers, require_pairs
 from edgekd.distill.methods.projectors import Shape
-from edgekd.errors import RecipeError
 
 
 @dataclass(frozen=True)
 class Places:
-    """The layers of both networks, pair by pair; none means the embeddings."""
+    """The layers of both networks that the term `term` compares, pair by pair; none means the embeddings."""
 
+    term: str
     student: tuple[int, ...] = ()
     teacher: tuple[int, ...] = ()
 
@@ -25,12 +26,7 @@ class Places:
         Raises:
             RecipeError: there are more of one network than of the other.
         """
-        if teacher_layers and len(teacher_layers) != len(layers):
-            raise RecipeError(
-                f"{name}: {len(layers)} layers and {len(teacher_layers)} teacher_layers cannot be paired; "
-                "give as many of each, or leave teacher_layers out where the numbers are the same"
-            )
-        return cls(layers, teacher_layers or layers)
+        return cls(name, layers, require_pairs(name, layers, teacher_layers))
 
     def shapes(self, dims: Dims) -> list[tuple[Shape, Shape]]:
         """Return the shapes of each pair.
@@ -40,6 +36,7 @@ class Places:
         """
         if not self.student:
             return [((dims.student,), (dims.teacher,))]
+        require_layers(self.term, dims, self.student, self.teacher)
         pairs = zip(self.student, self.teacher, strict=True)
         return [(dims.student_maps[mine], dims.teacher_maps[theirs]) for mine, theirs in pairs]
 

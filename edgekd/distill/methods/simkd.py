@@ -11,7 +11,7 @@ from torch.nn import functional
 from edgekd.distill.backbones import build_backbone
 from edgekd.distill.backbones.projected import projector, with_projector
 from edgekd.distill.methods.base import Dims, Method, Outputs, Samples, register
-from edgekd.distill.methods.layers import common_size
+from edgekd.distill.methods.layers import common_size, network_name
 from edgekd.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class SimKD(Method):
 
     By default P is dropped after distilling and the embedding before it ships. With `ships`, P is part of the student's
     backbone (`projected:WIDTH/REDUCTION:...`) and counts against the cap; the student's classifier is then the
-    teacher's over GAP(P(F_s)), copied before the first step and trained no more, as the method reuses it. A student that
-    ships has no average before P, so where its maps are larger than the teacher's those of P are averaged.
+    teacher's over GAP(P(F_s)), copied before the first step and trained no more, as the method reuses it. There,
+    nothing is averaged before P: where the student's maps are larger than the teacher's, those of P are averaged.
     """
 
     name = "simkd"
@@ -86,5 +86,6 @@ class SimKD(Method):
 
 def _last(network: str, maps: Mapping[int, tuple[int, int, int]]) -> int:
     if not maps:
-        raise RecipeError(f"simkd: the {network} has no layers that can be looked at; it needs the map before pooling")
+        name = network_name("simkd", network, maps)
+        raise RecipeError(f"{name} has no layers that can be looked at; the method needs the map before pooling")
     return max(maps)

@@ -131,8 +131,8 @@ def test_the_reconstruction_of_a_projected_teacher_is_added(
     ("options", "message"),
     [
         ({"loss": "l3"}, "unknown loss between features 'l3'. Did you mean 'l1'"),
-        ({"layers": (1, 2), "teacher_layers": (1,)}, "2 layers and 1 teacher_layers cannot be paired"),
-        ({"teacher_layers": (1,)}, "0 layers and 1 teacher_layers"),
+        ({"layers": (1, 2), "teacher_layers": (1,)}, "are compared one by one; give as many"),
+        ({"teacher_layers": (1,)}, r"layers \[\] and teacher_layers \[1\]"),
         ({"projector": "conv"}, "conv needs maps"),
         ({"projector": "none"}, "none cannot take 3 dimensions to 4"),
     ],

@@ -36,7 +36,7 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Group runs that differ in the seed alone; a teacher from disk may be another for each seed."""
+    """Group runs that differ in the seed alone; a network from disk may be another for each seed."""
     alike: dict[str, list[Run]] = {}
     for run in runs:
         alike.setdefault(_key(run.recipe, weights=False), []).append(run)
@@ -53,9 +53,12 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def _key(recipe: Recipe, *, weights: bool) -> str:
-    path = recipe.teacher.weights if weights else recipe.teacher.weights and Path("given")
-    teacher = recipe.teacher.model_copy(update={"weights": path})
-    return recipe.model_copy(update={"seed": 0, "teacher": teacher}).sha256
+    """Return what is alike in the runs of a setting, the files of `weights` or only that there are some."""
+    given = {
+        name: part if weights else part.model_copy(update={"weights": part.weights and Path("given")})
+        for name, part in (("teacher", recipe.teacher), ("student", recipe.student))
+    }
+    return recipe.model_copy(update={"seed": 0, **given}).sha256
 
 
 def _group_names(parts: Sequence[tuple[Run, ...]], runs: Sequence[Run]) -> list[str]:

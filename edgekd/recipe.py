@@ -29,6 +29,7 @@ from edgekd.recipe_sections import (
     Quantize,
     Schedule,
     Section,
+    Start,
     Student,
     Teacher,
     Test,
@@ -54,6 +55,7 @@ __all__ = [
     "Recipe",
     "Schedule",
     "Section",
+    "Start",
     "Student",
     "Teacher",
     "Test",
@@ -101,7 +103,7 @@ def followed(recipe: Recipe) -> tuple[str, str]:
 def section_of(stage: str) -> str:
     """Return the section of a recipe that holds a stage's schedule; what follows a hyphen is a part of the stage."""
     stage = stage.partition("-")[0]
-    return {"teach": "teacher", "assist": "assistant", "scratch": "distill"}.get(stage, stage)
+    return {"teach": "teacher", "assist": "assistant", "scratch": "distill", "start": "head"}.get(stage, stage)
 
 
 def load_recipe(paths: Path | Sequence[Path] | None, assignments: Sequence[str] = ()) -> Recipe:

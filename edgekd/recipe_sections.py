@@ -108,15 +108,30 @@ class Learning(Schedule):
     margin: float = Field(default=0.2, gt=0)
 
 
-class Teacher(Learning):
-    """The network that teaches; with `weights` (a safetensors file) it is loaded instead of trained.
+class Start(Section):
+    """What a network is and what it starts with: random weights, those of a file, or published ones.
+
+    `weights` is a safetensors file, of another run or a plain state dict; of the latter, and with `new_head`, only the
+    backbone is taken, under a new head. `pretrained` builds the backbone for ImageNet weights, with their scaling of
+    pixels, and fetches these where no `weights` are named; left out, it is false, but a plain state of a backbone with
+    published weights wants it said. For `freeze_epochs` the head learns alone from the labels, then all layers do at
+    lr * `finetune_factor`.
+    """
+
+    backbone: str = AUTO
+    weights: Path | None = None
+    new_head: bool = False
+    pretrained: bool | None = None
+    freeze_epochs: float = Field(default=0.0, ge=0, le=100_000)
+    finetune_factor: float = Field(default=0.1, gt=0)
+
+
+class Teacher(Learning, Start):
+    """The network that teaches; with `weights` and without `new_head` it is loaded instead of trained.
 
     The long warm-up leads a residual network sooner off the plateau that it begins on. `compressed` squeezes the whole
     schedule, warm-up and milestones included, into that share of its epochs.
 
-    A trained start: `new_head` takes only the backbone of `weights`, another run's or a plain state dict, and trains it
-    under a new head; `pretrained` builds the backbone for ImageNet weights and fetches these where no `weights` are
-    named. For `freeze_epochs` the head learns alone, then for `epochs` everything at lr * `finetune_factor`.
     A stronger teacher: `rotation` and `mixup` as in `edgekd.distill.teacher_tasks`, rotations make batches four times
     as large; `generations` beyond the first are distilled from the one before with ce + kd.
     """
@@ -125,21 +140,17 @@ class Teacher(Learning):
     lr: float = Field(default=4e-3, gt=0)
     warmup_epochs: float = Field(default=3.0, ge=0)
     backbone: str = "resnet12:24"
-    weights: Path | None = None
     compressed: float = Field(default=1.0, gt=0, le=1)
-    new_head: bool = False
-    pretrained: bool = False
-    freeze_epochs: float = Field(default=0.0, ge=0, le=100_000)
-    finetune_factor: float = Field(default=0.1, gt=0)
     rotation: float = Field(default=0.0, ge=0)
     mixup: float = Field(default=0.0, ge=0)
     generations: int = Field(default=1, ge=1, le=100)
 
 
-class Student(Section):
-    """`auto` takes the widest Conv4 that the profile's parameter cap allows."""
+class Student(Start):
+    """`auto` takes the widest Conv4 that the profile's parameter cap allows.
 
-    backbone: str = AUTO
+    Its start is that of the student from scratch too. The head learns alone by the schedule of the section `head`.
+    """
 
 
 class Baseline(Section):

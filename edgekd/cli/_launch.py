@@ -23,7 +23,11 @@ def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["dis
     if options["meta"] and options["no_meta"]:
         raise click.UsageError("--meta says how to fine-tune, --no-meta not to; choose one of them")
     began = time.monotonic()
-    recipe = load_recipe(options["recipe"], [*options["assignments"], *assignments_of(options)])
+    assignments = [*options["assignments"], *assignments_of(options)]
+    recipe, chosen = (
+        load_recipe(options["recipe"], assignments),
+        {text.partition("=")[0].strip() for text in assignments},
+    )
     require_training()
     from edgekd.distill.pipeline import run_distillation, run_teaching
     from edgekd.distill.session import Stopped, open_session
@@ -36,7 +40,7 @@ def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["dis
         if not session.is_main:
             console.quiet = True
         try:
-            run = train(recipe, options["folder"], session, skip_bad=options["skip_bad"])
+            run = train(recipe, options["folder"], session, skip_bad=options["skip_bad"], chosen=chosen)
         except Stopped as stopped:
             console.print(f"Stopped: {stopped}. Everything is saved; the same command goes on.", soft_wrap=True)
             ctx.exit(EXIT_INTERRUPTED if stopped.by_signal else 0)

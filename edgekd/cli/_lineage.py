@@ -10,7 +10,7 @@ from edgekd.cli._training import TITLES
 from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.verify.report import DEPLOYED
 
-SHOWN = ("teach", "assist", "scratch", "connect", "distill", "head", "meta", DEPLOYED)
+SHOWN = ("teach", "assist", "start", "scratch", "connect", "distill", "head", "meta", DEPLOYED)
 
 _TOUCHING = 1e-9  # intervals that touch overlap, whatever their sums round to
 

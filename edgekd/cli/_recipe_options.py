@@ -24,6 +24,7 @@ RECIPE_OPTIONS = {
     "learner": "teacher.learner",
     "assistant": "assistant.backbone",
     "student": "student.backbone",
+    "student_weights": "student.weights",
     "method": "distill.method",
     "meta": "meta.learner",
     "seed": "seed",
@@ -123,6 +124,11 @@ student_options = _together(
         "--student",
         metavar="BACKBONE",
         help="Student, for example conv4-64, conv4:48-64-64-96.  [default: auto, the widest Conv4 that fits]",
+    ),
+    click.option(
+        "--student-weights",
+        type=click.Path(path_type=Path),
+        help="A float student of another run to start from; with --set student.new_head=true its backbone alone.",
     ),
     click.option(
         "--method", metavar="SUM", help='Distillation loss, for example "ce + 0.5 kd"; `edgekd methods` lists terms.'

@@ -15,6 +15,7 @@ TITLES = {
     "teach": "teacher",
     "peer": "peer",
     "assist": "assistant",
+    "start": "student's start",
     "scratch": "student from scratch",
     "connect": "teacher's connector",
     "distill": "distilled",

@@ -16,6 +16,8 @@ from torch import Tensor
 from edgekd.errors import RunError
 from edgekd.files import write_bytes
 
+PRETRAINED = "pretrained"  # the mark in the file of a network that was built for published weights
+
 
 @dataclass(frozen=True)
 class Snapshot:

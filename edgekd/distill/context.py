@@ -13,7 +13,7 @@ from edgekd.data import ImageSet, Splits
 from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.backbones.size import deployed_bytes, deployed_parameters
 from edgekd.distill.batches import TrainingImages, shuffled_rows
-from edgekd.distill.checkpoint import Snapshot, load_network, save_snapshot
+from edgekd.distill.checkpoint import PRETRAINED, Snapshot, load_network, save_snapshot
 from edgekd.distill.embed import (
     classify,
     embed,
@@ -33,6 +33,8 @@ from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme, StageResult
 from edgekd.recipe import Schedule, section_of
 from edgekd.run import Run
+
+STUDENT_SECTIONS = {"student", "distill", "head", "meta"}  # of the stages that end with a float student
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,17 @@ class Context:
     def backbone(self, spec: str, stage: str, *, fetch: bool = False) -> Backbone:
         """Build a backbone whose initial weights depend on the seed and the stage only.
 
-        That of a pretrained teacher is built for its published weights, and gets them with `fetch`.
+        One that the recipe calls pretrained is built for its published weights, and gets them with `fetch`.
         """
-        recipe = self.run.recipe
-        pretrained = recipe.teacher.pretrained and section_of(stage) == "teacher"
-        torch.manual_seed(derive_seed(recipe.seed, stage, "weights"))
-        return build_backbone(spec, self.splits.train.channels, pretrained=pretrained, fetch=fetch)
+        torch.manual_seed(derive_seed(self.run.recipe.seed, stage, "weights"))
+        return build_backbone(spec, self.splits.train.channels, pretrained=self.pretrained(stage), fetch=fetch)
+
+    def pretrained(self, stage: str) -> bool:
+        """Return whether the network of a stage is built for published weights."""
+        section, recipe = section_of(stage), self.run.recipe
+        if section == "teacher":
+            return bool(recipe.teacher.pretrained)
+        return section in STUDENT_SECTIONS and bool(recipe.student.pretrained)
 
     def classifier(self, spec: str, stage: str, *, fetch: bool = False) -> Classifier:
         """Build a backbone with a new head over the training classes."""
@@ -172,8 +179,9 @@ def finish_stage(
     run, session = context.run, context.session
     if session.is_main:
         backbone = network.backbone if isinstance(network, Classifier) else network
+        mark = {PRETRAINED: True} if context.pretrained(stage) else {}
         tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
-        save_snapshot(run.folder / file, Snapshot(tensors, {"backbone": spec, **(values or {})}))
+        save_snapshot(run.folder / file, Snapshot(tensors, {"backbone": spec, **mark, **(values or {})}))
         parameters, weight_bytes = size or (deployed_parameters(backbone), deployed_bytes(backbone, 32))
         result = StageResult(stage=stage, backbone=spec, parameters=parameters, weight_bytes=weight_bytes)
         if embeds:

@@ -13,6 +13,7 @@ from edgekd.distill.context import Context, finish_stage, look, still, supervise
 from edgekd.distill.engine import Batch, fit
 from edgekd.distill.methods import Needs, Samples, needs_of
 from edgekd.distill.phases import build_terms
+from edgekd.distill.starting import finetuning, starts_with_head, student_at_start
 from edgekd.distill.tasks import Classifier, DistillTask
 from edgekd.recipe import Recipe, followed
 
@@ -23,19 +24,20 @@ UNKNOWN = -1  # the label of images that have none; no loss takes it for a class
 def assist(context: Context) -> None:
     """Distill the assistant from the teacher."""
     recipe = as_student(context.run.recipe)
-    _distill(context, "assist", recipe, start="assistant", file="assistant.safetensors")
+    student = context.classifier(recipe.student.backbone, "assistant")
+    _distill(context, "assist", recipe, student, file="assistant.safetensors")
 
 
 def distill(context: Context) -> None:
     """Train the student to follow the teacher or its assistant, or beside a teacher that learns at the same time."""
-    _distill(context, "distill", context.run.recipe, start="student", file="distilled.safetensors")
+    _distill(context, "distill", context.run.recipe, student_at_start(context), file="distilled.safetensors")
 
 
-def _distill(context: Context, name: str, recipe: Recipe, *, start: str, file: str) -> None:
-    """Distill the student of `recipe`, whose first weights are drawn under the name `start`, in stage `name`."""
-    session = context.session
+def _distill(context: Context, name: str, recipe: Recipe, student: Classifier, *, file: str) -> None:
+    """Distill the student of `recipe` in stage `name`."""
+    session, schedule = context.session, finetuning(recipe.distill, recipe.student)
     needs = needs_of(recipe.distill.method, recipe.distill.options)
-    student, teacher = context.classifier(recipe.student.backbone, start), _teacher(context, recipe, needs)
+    teacher = _teacher(context, recipe, needs)
     methods = build_terms(context, recipe, name, student.backbone, (teacher or student).backbone)
     if needs.prepared:
         prepared = methods.preparation()
@@ -44,8 +46,8 @@ def _distill(context: Context, name: str, recipe: Recipe, *, start: str, file: s
     methods.begin(student, teacher or student)
     task = DistillTask(student, methods, peer=teacher if needs.online else None)
     unlabelled = context.unlabelled if name == "distill" else None
-    images, rows, steps = supervised(context, name, recipe.distill, unlabelled)
-    total = max(1, math.ceil(recipe.distill.epochs * steps))
+    images, rows, steps = supervised(context, name, schedule, unlabelled)
+    total = max(1, math.ceil(schedule.epochs * steps))
 
     def batch(step: int) -> Batch:
         chosen = rows(step)
@@ -65,11 +67,12 @@ def _distill(context: Context, name: str, recipe: Recipe, *, start: str, file: s
         name,
         task,
         batch=batch,
-        schedule=recipe.distill,
+        schedule=schedule,
         steps_per_epoch=steps,
-        images_per_step=recipe.distill.batch_size,
+        images_per_step=schedule.batch_size,
         backbone=student.backbone,
         classifier=student if needs.head else None,
+        starts_trained=starts_with_head(recipe.student),
         partial=not needs.labels,
     )
     began = time.monotonic()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgekd.data import ImageSet, Splits
 from edgekd.distill.backbones import build_backbone
-from edgekd.distill.checkpoint import load_network
+from edgekd.distill.checkpoint import PRETRAINED, load_network, load_snapshot
 from edgekd.distill.embed import embed, head_logits
 from edgekd.distill.quantize import quiet_brevitas
 from edgekd.distill.quantizing import load_quantized
@@ -19,7 +19,7 @@ from edgekd.inspection import TEACHER, Activations, Inspection
 from edgekd.run import Run
 
 COPY = "student"  # of the distilled student: drawn where it is named
-NETWORKS = (TEACHER, "assist", "peer", "scratch", "distill", "head", "meta", COPY, "quantize")
+NETWORKS = (TEACHER, "start", "assist", "peer", "scratch", "distill", "head", "meta", COPY, "quantize")
 MOST_IMAGES = 2_000
 
 
@@ -61,7 +61,7 @@ def load_stage(run: Run, stage: str, splits: Splits) -> Classifier:
     """
     path = run.stage_file(stage)
     spec = run.manifest.stages[stage].result.backbone
-    pretrained = stage == TEACHER and run.recipe.teacher.pretrained
+    pretrained = bool(load_snapshot(path).values.get(PRETRAINED))
     backbone = build_backbone(spec, splits.train.channels, pretrained=pretrained, fetch=False)
     network = Classifier(backbone, splits.train.n_classes)
     load_network(path, network)

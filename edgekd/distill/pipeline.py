@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from edgekd.data import ImageSet, Splits, load_splits, load_unlabelled
+from edgekd.distill.checkpoint import load_snapshot
 from edgekd.distill.context import Context
 from edgekd.distill.embed import mean_embedding
 from edgekd.distill.methods import METHODS, needs_of, parse_expression
@@ -16,7 +17,8 @@ from edgekd.distill.resolve import require_trainable, resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session
 from edgekd.distill.stages import MADE_WITH, STAGES, fed_by
-from edgekd.distill.teacher_weights import require_teacher_weights
+from edgekd.distill.start_weights import pixels_of_plain, require_weights
+from edgekd.distill.starting import has_start
 from edgekd.errors import DataError, RecipeError
 from edgekd.manifest import DataRef
 from edgekd.profile import load_profile
@@ -27,41 +29,64 @@ from edgekd.versions import library_versions
 LIBRARIES = ("torch", "torchvision", "brevitas", "accelerate", "numpy", "onnx", "onnxruntime")
 
 
-def run_distillation(recipe: Recipe, folder: Path | None, session: Session, *, skip_bad: bool = False) -> Run:
+def run_distillation(
+    recipe: Recipe,
+    folder: Path | None,
+    session: Session,
+    *,
+    skip_bad: bool = False,
+    chosen: Collection[str] = (),
+) -> Run:
     """Run every stage of `recipe` that is not done yet, in `folder` or one named after data, student and recipe.
+
+    `chosen` are the dotted keys that no method may change, as in `resolve`.
 
     Raises:
         EdgekdError: the profile, data, recipe or run folder is wrong; the message says what to change.
         Stopped: the time budget is used up or a signal came; the same call goes on.
     """
-    with _opened(recipe, folder, session, skip_bad=skip_bad) as context:
+    with _opened(recipe, folder, session, skip_bad=skip_bad, chosen=chosen) as context:
         _train(context, stage_names(context.run.recipe))
         _finish(context)
     return context.run
 
 
-def run_teaching(recipe: Recipe, folder: Path | None, session: Session, *, skip_bad: bool = False) -> Run:
+def run_teaching(
+    recipe: Recipe,
+    folder: Path | None,
+    session: Session,
+    *,
+    skip_bad: bool = False,
+    chosen: Collection[str] = (),
+) -> Run:
     """Train the teacher of `recipe` alone; the run is left unfinished, and `run_distillation` goes on with it.
 
     Raises:
         EdgekdError, Stopped: as `run_distillation`.
     """
-    with _opened(recipe, folder, session, skip_bad=skip_bad, stages=("teach",)) as context:
+    with _opened(recipe, folder, session, skip_bad=skip_bad, stages=("teach",), chosen=chosen) as context:
         _train(context, ["teach"])
     return context.run
 
 
 @contextmanager
 def _opened(
-    recipe: Recipe, folder: Path | None, session: Session, *, skip_bad: bool, stages: Collection[str] = ()
+    recipe: Recipe,
+    folder: Path | None,
+    session: Session,
+    *,
+    skip_bad: bool,
+    stages: Collection[str] = (),
+    chosen: Collection[str] = (),
 ) -> Iterator[Context]:
     """Resolve `recipe`, refuse what `stages` (all of the recipe's, where none is named) could not do, open the run."""
     profile = load_profile(recipe.profile)
     splits = load_data(recipe, session, skip_bad=skip_bad)
     unlabelled = load_images(recipe, splits.train, session, skip_bad=skip_bad)
-    recipe = resolve(recipe, profile, splits)
-    require_trainable(recipe, splits, stages or stage_names(recipe), unlabelled)
-    run = open_run(recipe, folder, splits, session, unlabelled)
+    recipe = resolve(recipe, profile, splits, chosen)
+    stages = stages or stage_names(recipe)
+    require_trainable(recipe, splits, stages, unlabelled)
+    run = open_run(recipe, folder, splits, session, unlabelled, stages)
     session.reporter.note(f"run folder {run.folder}")
     with run.locked() if session.is_main else nullcontext(), session.deadline.catching_signals():
         yield Context(run, session, splits, resolve_scheme(profile, recipe.quantize), unlabelled)
@@ -142,6 +167,7 @@ def stage_names(recipe: Recipe) -> list[str]:
     left_out = {"student" if recipe.meta.enabled else "meta"}
     left_out |= set() if recipe.baseline.enabled else {"scratch"}
     left_out |= set() if recipe.quantize.enabled else {"student", "quantize"}  # the distilled file is all there is
+    left_out |= set() if has_start(recipe) else {"start"}
     left_out |= set() if recipe.assistant.backbone else {"assist"}
     left_out |= set() if needs.teacher and not needs.online else {"teach"}
     left_out |= set() if needs.prepared else {"connect"}
@@ -150,19 +176,25 @@ def stage_names(recipe: Recipe) -> list[str]:
 
 
 def open_run(
-    recipe: Recipe, folder: Path | None, splits: Splits, session: Session, unlabelled: ImageSet | None = None
+    recipe: Recipe,
+    folder: Path | None,
+    splits: Splits,
+    session: Session,
+    unlabelled: ImageSet | None = None,
+    stages: Collection[str] = (),
 ) -> Run:
-    """Open the run folder of this recipe, or start it.
+    """Open the run folder of this recipe, or start it once the weights that `stages` begin with are at hand.
 
     Raises:
-        RunError: the folder belongs to another recipe or other images; the recipe's teacher weights cannot be used.
-        DataError: they are of a teacher of other classes.
+        RunError: the folder belongs to another recipe or other images; the recipe's weights cannot be used.
+        DataError: they are of a network of other classes.
+        ModelError: published weights cannot be had.
     """
     folder = folder or RUNS_FOLDER / default_name(recipe)
     fingerprint = unlabelled.fingerprint if unlabelled else ""
     with _main_first(session):
         if not (folder / "manifest.json").exists():
-            require_teacher_weights(recipe.teacher, splits.train)
+            _require_weights(recipe, splits.train, session, stages or stage_names(recipe))
             test = splits.test
             data = DataRef(
                 spec=recipe.data.spec,
@@ -178,6 +210,22 @@ def open_run(
         run.require_data(splits.test.fingerprint)
         run.require_unlabelled(fingerprint)
         return run
+
+
+def _require_weights(recipe: Recipe, images: ImageSet, session: Session, stages: Collection[str]) -> None:
+    """Refuse weights that cannot be used; say what is worth knowing of those that can."""
+    notes: list[str] = []
+    if "teach" in stages:
+        require_weights("teacher", recipe.teacher, images)
+        notes += pixels_of_plain("teacher", recipe.teacher)
+    if "start" in stages:
+        require_weights("student", recipe.student, images)
+        notes += pixels_of_plain("student", recipe.student)
+    if "distill" in stages and recipe.teacher.weights and not recipe.teacher.new_head:
+        marks = load_snapshot(recipe.teacher.weights).values
+        notes += [METHODS[term.name].remark(marks) for term in parse_expression(recipe.distill.method)]
+    for text in filter(None, notes):
+        session.reporter.note(text)
 
 
 def default_name(recipe: Recipe) -> str:

@@ -18,20 +18,22 @@ from edgekd.distill.learners import find_learner
 from edgekd.distill.methods import Dims, adapt_recipe, build_method, needs_of
 from edgekd.distill.quantize import added_parameters, require_quantizable
 from edgekd.distill.scheme import resolve_scheme
+from edgekd.distill.start_weights import require_start, require_teacher, settle_pixels
 from edgekd.distill.taps import map_shapes
-from edgekd.distill.teacher_weights import require_teacher
 from edgekd.errors import DataError, ProfileError, RecipeError
 from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
-from edgekd.recipe import AUTO, Learning, Recipe, followed, section_of
+from edgekd.recipe import AUTO, Learning, Recipe, differing_keys, flatten, followed, section_of
 from edgekd.text import counted
 
 _L = TypeVar("_L", bound=Learning)
 
 
-def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
+def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits, chosen: Collection[str] = ()) -> Recipe:
     """Put the student's name in the place of `auto` and refuse what cannot work before any training.
+
+    `chosen` are the dotted keys that were asked for by themselves, not as part of a file: no method changes them.
 
     Raises:
         ModelError: the student has too many parameters, or operations that cannot be quantized; the assistant's size
@@ -42,9 +44,10 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
     """
     images, scheme = splits.train, resolve_scheme(profile, recipe.quantize)
     with torch.random.fork_rng():
-        recipe = _adapted(recipe, profile, scheme, images)
-        spec = recipe.student.backbone
-        student = build_backbone(spec, images.channels)
+        recipe = _as_chosen(recipe, _adapted(recipe, profile, scheme, images), chosen)
+        recipe = _with_pixels(recipe, images.channels)
+        spec, pretrained = recipe.student.backbone, bool(recipe.student.pretrained)
+        student = build_backbone(spec, images.channels, pretrained=pretrained, fetch=False)
         for backbone in (student, build_backbone(recipe.teacher.backbone, images.channels)):
             require_input(backbone, images.height, images.width, images.channels)
         added = 0
@@ -54,6 +57,28 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Recipe:
         require_fit(student, profile.params.max, profile.name, added)
     recipe = resolve_assistant(recipe, images)
     return recipe.model_copy(update={"teacher": _sized(recipe.teacher), "meta": _sized(recipe.meta)})
+
+
+def _as_chosen(before: Recipe, after: Recipe, chosen: Collection[str]) -> Recipe:
+    """Return the recipe `after` its method changed it.
+
+    Raises:
+        RecipeError: it changed a key of the teacher that was chosen.
+    """
+    for key in differing_keys(before, after):
+        if key in chosen and key.partition(".")[0] == "teacher":
+            wanted, asked = (flatten(recipe.model_dump(mode="json"))[key] for recipe in (after, before))
+            raise RecipeError(
+                f"method '{before.distill.method}' wants {key}={wanted}, and {asked} was asked for; leave one of them out"
+            )
+    return after
+
+
+def _with_pixels(recipe: Recipe, channels: int) -> Recipe:
+    """Decide which pixels teacher and student see."""
+    teacher = settle_pixels("teacher", recipe.teacher, channels)
+    student = settle_pixels("student", recipe.student, channels)
+    return recipe.model_copy(update={"teacher": teacher, "student": student})
 
 
 def _sized(settings: _L) -> _L:
@@ -110,6 +135,7 @@ def require_trainable(
         DataError: a split has too few classes or images for a stage, its validation or the test protocol.
     """
     require_teacher(recipe.teacher, splits.train)
+    _require_student(recipe, splits.train.channels)
     if "distill" in stages:
         _require_method(recipe, splits.train, unlabelled)
     if recipe.validation.measure == "accuracy" and splits.novel:
@@ -125,7 +151,8 @@ def require_trainable(
         _require_units(labels, recipe.teacher, recipe.seed, "teach")
     if "meta" in stages:
         _require_units(labels, recipe.meta, recipe.seed, "meta")
-    for stage in {"assist", "connect", "distill", "head", "quantize"} & set(stages):
+    started = {"start"} if recipe.student.freeze_epochs else set()
+    for stage in {"assist", "connect", "distill", "head", "quantize", *started} & set(stages):
         n = len(unlabelled or splits.train) if stage == "distill" else len(labels)
         require_batch(n, getattr(recipe, section_of(stage)).batch_size, section_of(stage))
     validation, test = recipe.validation, recipe.test
@@ -157,6 +184,15 @@ def _require_method(recipe: Recipe, images: ImageSet, unlabelled: ImageSet | Non
         dims = dims_of(student, teacher, images, unlabelled)
         build_method(recipe.distill.method, dims, recipe.distill.options)
     needs_of(recipe.distill.method, recipe.distill.options)
+
+
+def _require_student(recipe: Recipe, channels: int) -> None:
+    require_start("student", recipe.student, channels)
+    method = recipe.distill.method
+    if recipe.student.freeze_epochs and not needs_of(method, recipe.distill.options).head:
+        raise RecipeError(
+            f"student.freeze_epochs trains a head that no term of method '{method}' goes on with; leave it out"
+        )
 
 
 def _require_units(labels: torch.Tensor, settings: Learning, seed: int, stage: str) -> None:

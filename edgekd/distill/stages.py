@@ -15,6 +15,7 @@ from edgekd.distill.learning import learn
 from edgekd.distill.methods import needs_of
 from edgekd.distill.phases import connect, distilled_stage, has_head, head
 from edgekd.distill.quantizing import quantize_student
+from edgekd.distill.starting import finetuning, start, starts_with_head, student_at_start
 from edgekd.distill.tasks import LabelTask
 from edgekd.distill.teaching import forget_parts, marks, train_teacher
 
@@ -32,8 +33,8 @@ def teach(context: Context) -> None:
 def scratch(context: Context) -> None:
     """Train the student on labels alone, at the distillation's schedule: what distilling is compared with."""
     recipe, began = context.run.recipe, time.monotonic()
-    spec, schedule = recipe.student.backbone, recipe.distill
-    classifier = context.classifier(spec, "student")
+    spec, schedule = recipe.student.backbone, finetuning(recipe.distill, recipe.student)
+    classifier = student_at_start(context)
     images, rows, steps = supervised(context, "scratch", schedule)
 
     def batch(step: int) -> Batch:
@@ -50,6 +51,7 @@ def scratch(context: Context) -> None:
         images_per_step=schedule.batch_size,
         backbone=classifier.backbone,
         classifier=classifier,
+        starts_trained=starts_with_head(recipe.student),
     )
     fit(stage, context.run, context.session)
     finish_stage(context, "scratch", classifier, file="scratch.safetensors", spec=spec, began=began)
@@ -76,6 +78,7 @@ def keep_distilled(context: Context) -> None:
 STAGES: dict[str, Callable[[Context], None]] = {
     "teach": teach,
     "assist": assist,
+    "start": start,
     "scratch": scratch,
     "connect": connect,
     "distill": distill,
@@ -92,6 +95,7 @@ FEEDS = {
     "teach": ("assist", "connect", "distill"),
     "assist": ("connect", "distill"),
     "connect": ("distill",),
+    "start": ("scratch", "distill"),
     "distill": ("head", "meta", "student"),
     "head": ("meta", "student"),
     "meta": ("quantize",),

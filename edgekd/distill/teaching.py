@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from edgekd.distill.checkpoint import load_network
+from edgekd.distill.checkpoint import load_network, load_snapshot
 from edgekd.distill.class_means import set_class_means
 from edgekd.distill.context import Context, look, supervised, validated_stage
-from edgekd.distill.engine import Batch, Stage, clear_checkpoint, fit
+from edgekd.distill.engine import Batch, clear_checkpoint, fit
 from edgekd.distill.learning import learn
 from edgekd.distill.methods import Samples, build_method
 from edgekd.distill.optimizer import compress
 from edgekd.distill.resolve import dims_of
 from edgekd.distill.seeding import derive_seed
+from edgekd.distill.start_weights import ROTATION
+from edgekd.distill.starting import finetuning, fit_head, new_network
 from edgekd.distill.tasks import Classifier, DistillTask
-from edgekd.distill.teacher_tasks import HeadTask, StrongLabelTask
-from edgekd.distill.teacher_weights import PRETRAINED, load_backbone
+from edgekd.distill.teacher_tasks import StrongLabelTask
 from edgekd.recipe import Teacher
 
 HEAD = "teach-head"  # the part of the stage in which the backbone is frozen
@@ -37,8 +38,10 @@ def train_teacher(context: Context) -> Classifier:
         teacher = context.classifier(settings.backbone, "teach").to(context.session.device)
         load_network(settings.weights, teacher)
     else:
-        teacher = _start(context, "teach")
-        _fit_head(context, teacher)
+        teacher = new_network(context, "teach", settings)
+        if settings.freeze_epochs:
+            schedule = settings.model_copy(update={"epochs": settings.freeze_epochs})
+            fit_head(context, HEAD, teacher, schedule, settings.label_smoothing)
         _fit_on_labels(context, teacher)
     for generation in range(2, settings.generations + 1):
         teacher = _next_generation(context, teacher, f"teach-{generation}")
@@ -47,7 +50,10 @@ def train_teacher(context: Context) -> Classifier:
 
 def marks(context: Context) -> dict[str, object]:
     """Return what the teacher's file must tell those who load it."""
-    return {PRETRAINED: True} if context.run.recipe.teacher.pretrained else {}
+    settings = context.run.recipe.teacher
+    given = settings.weights if settings.weights and not settings.new_head else None
+    rotation = load_snapshot(given).values.get(ROTATION) if given else settings.rotation
+    return {ROTATION: rotation} if rotation else {}
 
 
 def forget_parts(context: Context) -> None:
@@ -56,33 +62,6 @@ def forget_parts(context: Context) -> None:
         parts = [f"teach-{generation}" for generation in range(2, context.run.recipe.teacher.generations + 1)]
         for name in (HEAD, *parts):
             clear_checkpoint(context.run, name)
-
-
-def _start(context: Context, name: str) -> Classifier:
-    """Return a classifier with a new head on random, published or given weights."""
-    settings = context.run.recipe.teacher
-    classifier = context.classifier(settings.backbone, name, fetch=settings.weights is None)
-    if settings.weights and settings.new_head:
-        load_backbone(settings.weights, classifier.backbone)
-    return classifier
-
-
-def _fit_head(context: Context, classifier: Classifier) -> None:
-    """Train the head on the frozen backbone; no validation, which looks at embeddings alone."""
-    settings = context.run.recipe.teacher
-    if not settings.freeze_epochs:
-        return
-    schedule = settings.model_copy(update={"epochs": settings.freeze_epochs})
-    images, rows, steps = supervised(context, HEAD, schedule)
-
-    def batch(step: int) -> Batch:
-        pixels, labels = images.take(rows(step), HEAD, step)
-        return {"images": pixels, "labels": labels}
-
-    classifier.backbone.requires_grad_(requires_grad=False)
-    task = HeadTask(classifier, settings.label_smoothing)
-    fit(Stage(HEAD, task, batch, schedule, steps, schedule.batch_size), context.run, context.session)
-    classifier.backbone.requires_grad_(requires_grad=True)
 
 
 def _fit_on_labels(context: Context, classifier: Classifier) -> None:
@@ -106,7 +85,7 @@ def _next_generation(context: Context, teacher: Classifier, name: str) -> Classi
     """Train a new classifier on labels and on the outputs of `teacher`, the generation before."""
     recipe, session = context.run.recipe, context.session
     teacher = teacher.eval().to(session.device).to(memory_format=torch.channels_last)
-    pupil = _start(context, name)
+    pupil = new_network(context, name, recipe.teacher)
     torch.manual_seed(derive_seed(recipe.seed, name, "method"))
     task = DistillTask(pupil, build_method(METHOD, dims_of(pupil.backbone, teacher.backbone, context.splits.train)))
     schedule = _finetuning(recipe.teacher)
@@ -134,6 +113,5 @@ def _next_generation(context: Context, teacher: Classifier, name: str) -> Classi
 
 
 def _finetuning(settings: Teacher) -> Teacher:
-    """Return the schedule of the whole network: compressed as asked, gentler where its head was trained before."""
-    factor = settings.finetune_factor if settings.freeze_epochs else 1.0
-    return compress(settings.model_copy(update={"lr": settings.lr * factor}), settings.compressed)
+    """Return the schedule of the whole network, compressed as asked."""
+    return compress(finetuning(settings, settings), settings.compressed)

@@ -215,7 +215,7 @@ def test_rotations_need_square_images(tmp_path: Path) -> None:
     import numpy as np
 
     from edgekd.data import ImageSet
-    from edgekd.distill.teacher_weights import require_teacher
+    from edgekd.distill.start_weights import require_teacher
     from edgekd.recipe import Teacher
 
     images = ImageSet("wide", np.zeros((2, 16, 20, 3), np.uint8), np.arange(2), ("a", "b"))

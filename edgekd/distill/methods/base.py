@@ -129,6 +129,11 @@ class Method(nn.Module, ABC):
         """Return whether this term looks at the labels."""
         return cls.uses_labels
 
+    @classmethod
+    def remark(cls, marks: Mapping[str, object]) -> str:  # noqa: ARG003 - for terms that look at them
+        """Return what is lost with a teacher from a file with these marks; "" for nothing."""
+        return ""
+
     def begin(self, student: Classifier, teacher: Classifier) -> None:
         """Look at both networks once, before the first step, and change the student's start where the term says so."""
 

@@ -49,6 +49,16 @@ class DualFaceted(Method):
     def adapt(cls, recipe: Recipe, options: Mapping[str, object]) -> Recipe:  # noqa: ARG003 - the hook's signature
         """Have the teacher learn rotations, where it is trained and the recipe gives them no weight."""
         teacher = recipe.teacher
-        if teacher.weights or teacher.rotation:
+        if teacher.rotation or (teacher.weights and not teacher.new_head):
             return recipe
         return recipe.model_copy(update={"teacher": teacher.model_copy(update={"rotation": 1.0})})
+
+    @classmethod
+    def remark(cls, marks: Mapping[str, object]) -> str:
+        """Say that the self-supervised half of the teacher's knowledge is not there."""
+        if marks.get("rotation"):
+            return ""
+        return (
+            "dfkd wants a teacher that learned rotations, and the file does not tell of any: what is left is "
+            "ce + kd + calibrated_mse from a plain teacher; leave out --teacher-weights to have one trained"
+        )

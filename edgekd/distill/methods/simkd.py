@@ -69,10 +69,12 @@ class SimKD(Method):
         """Put P into the student's backbone where it ships.
 
         Raises:
-            RecipeError: the student has another P already.
+            RecipeError: the student has another P already, or is to learn a head of its own.
         """
         if not options.get("ships"):
             return recipe
+        if recipe.student.freeze_epochs:
+            raise RecipeError("simkd: with ships the student's head is the teacher's; leave out student.freeze_epochs")
         width = build_backbone(recipe.teacher.backbone, recipe.data.channels or 3).embedding_dim
         spec = with_projector(recipe.student.backbone, width, int(str(options.get("reduction", FULL))))
         return recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})

@@ -87,5 +87,5 @@ def test_no_error_has_no_loss(dims: Dims, student: Outputs, samples: Samples) ->
 
 
 def test_layers_that_cannot_be_paired(dims: Dims) -> None:
-    with pytest.raises(RecipeError, match="fitnet: layers .* are compared one by one"):
+    with pytest.raises(RecipeError, match=r"fitnet: layers .* are compared one by one"):
         FitNet(dims, layers=(1, 2), teacher_layers=(1,))

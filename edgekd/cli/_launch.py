@@ -24,10 +24,8 @@ def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["dis
         raise click.UsageError("--meta says how to fine-tune, --no-meta not to; choose one of them")
     began = time.monotonic()
     assignments = [*options["assignments"], *assignments_of(options)]
-    recipe, chosen = (
-        load_recipe(options["recipe"], assignments),
-        {text.partition("=")[0].strip() for text in assignments},
-    )
+    recipe = load_recipe(options["recipe"], assignments)
+    chosen = {text.partition("=")[0].strip() for text in assignments}
     require_training()
     from edgekd.distill.pipeline import run_distillation, run_teaching
     from edgekd.distill.session import Stopped, open_session

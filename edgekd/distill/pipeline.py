@@ -86,7 +86,7 @@ def _opened(
     recipe = resolve(recipe, profile, splits, chosen)
     stages = stages or stage_names(recipe)
     require_trainable(recipe, splits, stages, unlabelled)
-    run = open_run(recipe, folder, splits, session, unlabelled, stages)
+    run = open_run(recipe, folder, splits, session, unlabelled, stages=stages)
     session.reporter.note(f"run folder {run.folder}")
     with run.locked() if session.is_main else nullcontext(), session.deadline.catching_signals():
         yield Context(run, session, splits, resolve_scheme(profile, recipe.quantize), unlabelled)
@@ -181,6 +181,7 @@ def open_run(
     splits: Splits,
     session: Session,
     unlabelled: ImageSet | None = None,
+    *,
     stages: Collection[str] = (),
 ) -> Run:
     """Open the run folder of this recipe, or start it once the weights that `stages` begin with are at hand.

@@ -69,7 +69,8 @@ def _as_chosen(before: Recipe, after: Recipe, chosen: Collection[str]) -> Recipe
         if key in chosen and key.partition(".")[0] == "teacher":
             wanted, asked = (flatten(recipe.model_dump(mode="json"))[key] for recipe in (after, before))
             raise RecipeError(
-                f"method '{before.distill.method}' wants {key}={wanted}, and {asked} was asked for; leave one of them out"
+                f"method '{before.distill.method}' wants {key}={wanted}, and {asked} was asked for; "
+                "leave one of them out"
             )
     return after
 

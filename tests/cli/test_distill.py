@@ -70,6 +70,18 @@ def damaged(tmp_path: Path, image_folder: Path) -> Path:
         (["distill", "--recipe", "TINY", "--set", "teacher.compressed=0"], "teacher.compressed"),
         (["distill", "--recipe", "TINY", "--student", "conv4-96"], "holds 149,999: 101,"),
         (
+            ["distill", "--recipe", "TINY", "--method", "ce + self", "--teacher", "resnet12:8"],
+            "method 'ce + self' wants teacher.backbone=conv4-8, and resnet12:8 was asked for; leave one of them out",
+        ),
+        (
+            ["distill", "--recipe", "TINY", "--method", "dfkd", "--set", "teacher.rotation=0"],
+            "wants teacher.rotation=1.0, and 0.0 was asked for",
+        ),
+        (
+            ["distill", "--recipe", "TINY", "--student-weights", "absent.safetensors"],
+            "no weights at absent.safetensors",
+        ),
+        (
             ["distill", "--recipe", "TINY", "--teacher-weights", "absent.safetensors"],
             "no weights at absent.safetensors",
         ),

@@ -129,8 +129,7 @@ def test_weights_that_cannot_be_fetched_leave_no_folder(
         (
             ["student.weights=FIRST", "student.backbone=conv4-4"],
             RunError,
-            r"than conv4-4: \d+ of another shape, first backbone\.body\.conv1\.weight \(8, 3, 3, 3\) instead of "
-            r"\(4, 3, 3, 3\); it was written for conv4-8$",
+            r"\d+ of another shape, first .*conv1\.weight \(8, 3, 3, 3\) instead of \(4, 3, 3, 3\); .* for conv4-8$",
         ),
         (["student.weights=OTHER"], DataError, r"the student in .* knows 5 classes.* --set student\.new_head=true"),
         (["student.weights=INT8"], RunError, "holds a quantized student; give the float one beside it"),
@@ -166,7 +165,7 @@ def test_rotations_are_marked_and_their_lack_is_told(tmp_path: Path, tiny_recipe
         session = open_session("fp32", 0, None, watcher, cpu=True)
         quick = [*SHORT, "teacher.epochs=1", "distill.method=dfkd", "distill.epochs=0", "baseline.enabled=false"]
         run_distillation(load_recipe(tiny_recipe, [*quick, *assignments]), tmp_path / folder, session)
-        return [text for text in watcher.notes if "rotations" in text]
+        return [text for text in watcher.notes if text.startswith("dfkd ")]
 
     assert notes("trained", []) == []
     path = tmp_path / "trained" / "teacher.safetensors"

@@ -13,6 +13,7 @@ from edgekd.distill.backbones import build_backbone
 from edgekd.distill.backbones.imagenet import ImageNetInput
 from edgekd.distill.checkpoint import Snapshot, load_snapshot, save_snapshot
 from edgekd.distill.context import Context, load_classifier
+from edgekd.distill.inspect import load_stage
 from edgekd.distill.pipeline import load_data, open_run, stage_names
 from edgekd.distill.resolve import require_trainable, resolve
 from edgekd.distill.scheme import resolve_scheme
@@ -152,6 +153,7 @@ def test_a_pretrained_teacher_starts_with_the_published_weights(
             assert torch.equal(found[f"backbone.body.1.{name}"], value)
     no_fetching(monkeypatch)
     loaded = load_classifier(made, "teach", "mobilenetv2:small")
+    assert isinstance(load_stage(made.run, "teach", made.splits).backbone.body.get_submodule("0"), ImageNetInput)
     assert isinstance(loaded.backbone.body.get_submodule("0"), ImageNetInput)
     again = ["teacher.weights=" + str(made.run.stage_file("teach"))]
     taught(tiny_recipe, tmp_path / "again", [*options, *again])
@@ -171,6 +173,10 @@ def test_a_state_dict_on_disk_is_a_start(
         f"teacher.pretrained={str(pretrained).lower()}",
         f"teacher.weights={tmp_path / 'published.safetensors'}",
     ]
+    with pytest.raises(
+        RecipeError, match=r"a plain state dict, .* --set teacher\.pretrained=true where .*=false where"
+    ):
+        context(tiny_recipe, tmp_path / "silent", [*options[:2], options[3], "teacher.new_head=true"])
     with pytest.raises(RunError, match=r"holds no network weights .* --set teacher\.new_head=true"):
         context(tiny_recipe, tmp_path / "whole", options)
     found = weights(taught(tiny_recipe, tmp_path / "run", [*options, "teacher.new_head=true"]))
@@ -207,7 +213,10 @@ def test_weights_of_another_architecture_name_the_right_one(tmp_path: Path, tiny
     start = taught(tiny_recipe, tmp_path / "first", []).run.stage_file("teach")
     for more in ([], ["teacher.new_head=true"]):
         wrong = ["teacher.backbone=resnet12:4", f"teacher.weights={start}", *more]
-        with pytest.raises(RunError, match=r"another architecture than resnet12:4: .*written for --teacher conv4-4"):
+        with pytest.raises(
+            RunError,
+            match=r"another architecture than resnet12:4: .*\d+ missing, first .* unexpected, .*written for conv4-4$",
+        ):
             context(tiny_recipe, tmp_path / "second", wrong)
 
 
@@ -229,5 +238,7 @@ def test_a_plain_state_needs_every_tensor_of_the_backbone(tmp_path: Path, tiny_r
     del state["conv2.weight"]
     save_snapshot(tmp_path / "part.safetensors", Snapshot(state, {}))
     options = [f"teacher.weights={tmp_path / 'part.safetensors'}", "teacher.new_head=true"]
-    with pytest.raises(RunError, match=r"another architecture than conv4-4: Missing key.*conv2\.weight"):
+    with pytest.raises(
+        RunError, match=r"another architecture than conv4-4: 1 missing, first body\.conv2\.weight \(4, 4, 3, 3\)$"
+    ):
         context(tiny_recipe, tmp_path / "run", options)

@@ -84,6 +84,9 @@ def test_its_teacher_learns_rotations() -> None:
     assert rotation() == 1.0
     assert rotation("teacher.rotation=2.0") == 2.0
     assert rotation("teacher.weights=/x.safetensors") == 0.0, "a teacher from disk is not trained"
+    assert rotation("teacher.weights=/x.safetensors", "teacher.new_head=true") == 1.0, "this one is"
+    assert DualFaceted.remark({"rotation": 0.5}) == ""
+    assert "wants a teacher that learned rotations" in DualFaceted.remark({})
 
 
 @pytest.mark.parametrize(

@@ -43,3 +43,15 @@ def test_the_teacher_is_the_student_once_more() -> None:
 def test_impossible_temperature_is_refused(dims: Dims) -> None:
     with pytest.raises(RecipeError, match="self: temperature"):
         BornAgain(dims, temperature=0.0)  # type: ignore[call-arg]  # the class is found by its name
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("teacher.weights=/x.safetensors", "leave out --teacher-weights"),
+        ("assistant.backbone=auto", "nothing lies between .* leave out --assistant"),
+    ],
+)
+def test_choices_that_leave_no_twin_are_refused(assignment: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        adapt_recipe(load_recipe(None, ["distill.method=ce + self", "student.backbone=conv4-16", assignment]))

@@ -8,7 +8,7 @@ embedder.classify(more_images, prototypes).names
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.data.preprocess import PIXELS, normalized, to_int8, to_uint8
-from edgekd.errors import DataError, ModelError, UsageError, unknown
+from edgekd.axes import Axes
+from edgekd.entry import entry_of
+from edgekd.errors import DataError, ModelError, UsageError
 from edgekd.files import sha256_file
 from edgekd.heads import Head, find_head
 from edgekd.manifest import Manifest
@@ -28,8 +29,6 @@ from edgekd.prototypes import Prototypes
 Pixels = NDArray[np.uint8]
 
 _FLOAT = "tensor(float)"
-_PREPARE: dict[str, Callable[[Pixels], NDArray[Any]]] = {"tensor(int8)": to_int8, "tensor(uint8)": to_uint8}
-_WORDS = {"tensor(int8)": "pixel - 128", "tensor(uint8)": "pixel, 0..255"}
 _INTEGERS = ("tensor(int8)", "tensor(uint8)")
 # Images to one run where the graph leaves the batch open: enough to hide the call, few enough to stay in the cache.
 _OPEN_BATCH = 16
@@ -84,10 +83,18 @@ class Embedder:
         self.manifest = Manifest.from_metadata(self._session.get_modelmeta().custom_metadata_map)
         self._input = _sole("input", self._session.get_inputs())
         self._output = _sole("output", self._session.get_outputs())
-        _require_image_input(self._input)
-        self._pixels = pixels
+        self._pixels, self._entry = pixels, entry_of(self._input, pixels)
         self.output_format = _output_format(self._output, self.manifest, output)
-        self._prepare_pixels, self.pixel_words = _entry(self._input, pixels)
+
+    @property
+    def axes(self) -> Axes:
+        """Which axis of the input holds the channels."""
+        return self._entry.axes
+
+    @property
+    def pixel_words(self) -> str:
+        """What of an image enters the network."""
+        return self._entry.words
 
     @property
     def base_mean(self) -> NDArray[np.float32] | None:
@@ -124,13 +131,13 @@ class Embedder:
         return np.concatenate(outputs)[: len(images)]
 
     def pixels(self, images: Pixels) -> dict[str, NDArray[Any]]:
-        """Return what the graph takes for images (n, height, width, channels): its input's name and (n, c, h, w).
+        """Return what the graph takes for images (n, height, width, channels): its input's name, and the pixels.
 
         Raises:
             DataError, ModelError: as `embed`.
         """
         self._require_size(images)
-        return {str(self._input.name): self._prepare_pixels(images)}
+        return {str(self._input.name): self._entry.prepare(images)}
 
     def reopened(self, optimization: Optimization) -> Embedder:
         """Return the same file at another level of graph optimization."""
@@ -176,7 +183,7 @@ class Embedder:
         return head.prepare(self.embed(images).astype(np.float64), centre)
 
     def _run_batch(self, images: Pixels) -> NDArray[Any]:
-        feed = {self._input.name: self._prepare_pixels(images)}
+        feed = {self._input.name: self._entry.prepare(images)}
         try:
             (outputs,) = self._session.run([self._output.name], feed)
         except onnxruntime_errors() as error:
@@ -189,8 +196,7 @@ class Embedder:
             raise DataError(f"images must be uint8 (n, height, width, channels), not a {type(images).__name__}")
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
             raise DataError(f"images must be uint8 (n, height, width, channels), not {images.dtype} {images.shape}")
-        _, channels, height, width = self._input.shape
-        takes, given = (height, width, channels), images.shape[1:]
+        takes, given = self._entry.image_shape, images.shape[1:]
         if any(isinstance(size, int) and size != have for size, have in zip(takes, given, strict=True)):
             wanted, found = (" x ".join(map(str, sizes)) for sizes in (takes, given))
             raise ModelError(f"{self.path} takes images of {wanted} (height x width x channels), not {found}")
@@ -217,25 +223,6 @@ def _sole(kind: str, tensors: Sequence[Any]) -> Any:  # noqa: ANN401 - onnxrunti
         names = ", ".join(tensor.name for tensor in tensors) or "none"
         raise ModelError(f"an embedding network has one {kind}, this file has {len(tensors)}: {names}")
     return tensors[0]
-
-
-def _require_image_input(tensor: Any) -> None:  # noqa: ANN401
-    if tensor.type not in (*_PREPARE, _FLOAT) or len(tensor.shape) != 4:
-        raise ModelError(
-            f"input '{tensor.name}' must be int8, uint8 or float (batch, channels, height, width), "
-            f"not {tensor.type} {tuple(tensor.shape)}"
-        )
-
-
-def _entry(tensor: Any, pixels: str) -> tuple[Callable[[Pixels], NDArray[Any]], str]:  # noqa: ANN401
-    """Return how images become the input, and that in words."""
-    if pixels not in PIXELS:
-        raise UsageError(unknown("way of pixels", pixels, PIXELS))
-    if tensor.type == _FLOAT:
-        return lambda images: normalized(images, pixels), PIXELS[pixels].words
-    if pixels != "edgekd":
-        raise UsageError(f"pixels '{pixels}' are for float inputs; '{tensor.name}' takes {_WORDS[tensor.type]} itself")
-    return _PREPARE[tensor.type], _WORDS[tensor.type]
 
 
 def _output_format(tensor: Any, manifest: Manifest | None, given: OutputFormat | None) -> OutputFormat:  # noqa: ANN401

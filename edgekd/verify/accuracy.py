@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.axes import CHANNELS_LAST
 from edgekd.errors import ModelError
 from edgekd.manifest import AccuracyRow, DataRef, Manifest
 from edgekd.profile import HardwareProfile
@@ -121,7 +122,7 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
     return Measured(
         rows=tuple(_accuracy_rows(facts, embedded, images, spec, options)),
         findings=(*findings, *simulated.findings, *compared.findings, *golden.findings),
-        warnings=warnings,
+        warnings=(*warnings, *_axes_warnings(embedder)),
         engines=compared.rows,
         accumulators=_counted(facts, profile, embedded),
         sqnr=golden.sqnr,
@@ -227,3 +228,10 @@ def _novelty_warnings(manifest: Manifest | None, spec: str) -> tuple[str, ...]:
 def _arithmetic_warnings() -> tuple[str, ...]:
     warning = saturation_warning(cpu_flags())
     return () if warning is None else (warning,)
+
+
+def _axes_warnings(embedder: Embedder) -> tuple[str, ...]:
+    """Say that the file's channels were taken to be last: its shape suggests so, and nothing in it says so."""
+    if embedder.axes != CHANNELS_LAST:
+        return ()
+    return (f"the shape of the input reads as {CHANNELS_LAST.words}: pixels enter as (batch, height, width, channels)",)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgekd.errors import ModelError, UsageError
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph
+from edgekd.verify.pixels import image_axes
 
 if TYPE_CHECKING:
     from edgekd.data import ImageSet
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 Notify = Callable[[str], None]
 
 LARGEST_INPUT_BYTES = 2**28  # of one batch, as the graph fixes it
-_LAYOUT = "(batch, channels, height, width)"
+_LAYOUTS = "(batch, channels, height, width) or (batch, height, width, channels)"
 
 
 def load_images(facts: Facts, options: Options, spec: str, notify: Notify | None = None) -> ImageSet:
@@ -64,15 +65,11 @@ def require_image_input(graph: Graph) -> None:
         return
     has = f"{graph.path}: input '{name}' is {' x '.join(map(str, shape)) or 'a scalar'}"
     if len(shape) != 4:
-        raise ModelError(f"{has}: images enter as {_LAYOUT}")
-    if shape[1] not in MODES and shape[3] in MODES:
-        raise ModelError(
-            f"{has}: channels last (NHWC) is not supported for accuracy, only for the static checks; "
-            f"export the file with an input {_LAYOUT}"
-        )
-    if shape[1] not in MODES:
-        raise ModelError(f"{has}, {shape[1]} channels: images have 1 (grayscale) or 3 (RGB)")
-    if max(shape[2:]) > LARGEST_SIDE:
+        raise ModelError(f"{has}: images enter as {_LAYOUTS}")
+    axes = image_axes(graph)
+    if shape[axes.channels] not in MODES:
+        raise ModelError(f"{has}, {shape[axes.channels]} channels: images have 1 (grayscale) or 3 (RGB)")
+    if max(shape[axes.height], shape[axes.width]) > LARGEST_SIDE:
         raise ModelError(f"{has}: the limit is {LARGEST_SIDE:,} px a side")
     taken = 4 * math.prod(shape)
     if taken > LARGEST_INPUT_BYTES:
@@ -87,6 +84,6 @@ def _require_float(graph: Graph, pixels: str) -> None:
 
 
 def _input_size(graph: Graph) -> tuple[int | None, int | None, int | None]:
-    """Channels, height and width of the first graph input (n, c, h, w); None where the graph leaves them open."""
-    shape = graph.value(graph.inputs[0]).shape
-    return (shape[1], shape[2], shape[3]) if shape and len(shape) == 4 else (None, None, None)
+    """Channels, height and width of the first graph input; None where the graph leaves them open."""
+    shape, axes = graph.value(graph.inputs[0]).shape, image_axes(graph)
+    return (shape[axes.channels], shape[axes.height], shape[axes.width]) if shape and len(shape) == 4 else (None,) * 3

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekd.verify.graph import Graph, Node, Value
 from edgekd.verify.operators import Kind, kind_of, plain_name
+from edgekd.verify.pixels import image_axes
 
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
@@ -20,17 +21,22 @@ Rule = Callable[[Graph, Node, Shapes], Shape | None]
 
 
 def square_side(graph: Graph) -> int | None:
-    """Return the side of the one square image (batch, channels, side, side) that a graph takes; None for any other."""
+    """Return the side of the one square image that a graph takes, channels first or last; None for any other."""
     shape = graph.value(graph.inputs[0]).shape if len(graph.inputs) == 1 else None
-    return shape[2] if shape and len(shape) == 4 and shape[2] == shape[3] else None
+    if shape is None or len(shape) != 4:
+        return None
+    axes = image_axes(graph)
+    return shape[axes.height] if shape[axes.height] == shape[axes.width] else None
 
 
 def resized(graph: Graph, side: int) -> Graph | None:
     """Return the graph for images of `side` x `side`; None where its weights or operators do not allow another size."""
     if square_side(graph) is None:
         return None
-    pixels = graph.inputs[0]
-    return _propagated(graph, {pixels: (*(graph.value(pixels).shape or ())[:2], side, side)})
+    pixels, axes = graph.inputs[0], image_axes(graph)
+    shape = list(graph.value(pixels).shape or ())
+    shape[axes.height] = shape[axes.width] = side
+    return _propagated(graph, {pixels: tuple(shape)})
 
 
 def with_weights(graph: Graph, weights: Mapping[str, Shape]) -> Graph | None:

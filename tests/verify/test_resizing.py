@@ -105,3 +105,17 @@ def test_attributes_that_contradict_the_image_are_not_resized(
     nodes = tuple(replace(node, attributes=attributes) if node is pool else node for node in graph.nodes)
     assert resized(graph, 6) is not None
     assert resized(replace(graph, nodes=nodes), 6) is None
+
+
+@pytest.mark.parametrize("side", [16, 23])
+def test_an_image_with_its_channels_last_is_resized(qcdq: type[Any], analyse: Analyse, side: int) -> None:
+    def last(size: int) -> Any:
+        net = qcdq(3, size).op("Transpose", perm=[0, 3, 1, 2]).conv(4).pool().global_pool()
+        net.input_shape = [1, size, size, 3]
+        return net
+
+    small, again = resized(analyse(last(32)).graph, side), analyse(last(side)).graph
+    assert square_side(again) == side
+    assert small is not None
+    live = [name for name in again.values if name not in again.fixed]
+    assert {name: small.value(name).shape for name in live} == {name: again.value(name).shape for name in live}

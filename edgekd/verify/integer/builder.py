@@ -17,15 +17,24 @@ from edgekd.verify.integer.values import Format, Integers, Operand, Output, Refu
 LARGEST_BITS = 32  # wider integers are shapes and indices, never data
 
 
-@dataclass(frozen=True, eq=False)
-class Real:
-    """Floats: constants of the file, or None for what enters the graph as floats."""
-
-    values: NDArray[np.float32] | None
-
-
 Emit = Callable[["Builder", Output, np.float32], Step]
 Reshaping = Callable[["Builder", Operand], Operand]
+
+
+@dataclass(frozen=True, eq=False)
+class Real:
+    """Floats: constants of the file, or None for what enters the graph as floats, as its input `entry`.
+
+    `moves` wait until these floats are quantized, each element by itself, so that they may as well come after it.
+    """
+
+    values: NDArray[np.float32] | None
+    entry: str = ""
+    moves: tuple[Reshaping, ...] = ()
+
+    def then(self, move: Reshaping) -> Real:
+        """The same behind a move."""
+        return replace(self, moves=(*self.moves, move))
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,7 @@ def lower(graph: Graph) -> Program:
 def _entry(graph: Graph, name: str) -> Value:
     value = graph.value(name)
     if value.dtype.startswith("float"):
-        return Real(None)
+        return Real(None, name)
     if not value.is_integer or value.bits > 32:
         return RefusedError(name, f"the graph takes {value.dtype or 'an unknown type'}")
     low, high = (-(2 ** (value.bits - 1)), 2 ** (value.bits - 1) - 1)

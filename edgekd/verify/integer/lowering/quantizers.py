@@ -37,14 +37,18 @@ def quantize(builder: Builder, node: Node) -> Operand:
         if found.format is None:
             raise RefusedError(node.name, f"nothing tells the scale of '{node.input(0)}'")
         return builder.round(accumulate(node, "Rescale", (found,)), form, node.outputs[0])
-    return _enter(builder, node, form) if values is None else _constant(node, values, form)
+    return _enter(builder, node, found, form) if values is None else _constant(node, values, form)
 
 
-def _enter(builder: Builder, node: Node, form: Format) -> Operand:
+def _enter(builder: Builder, node: Node, pixels: Real, form: Format) -> Operand:
+    """Round the floats of a graph input, and then move the integers as the floats were moved before."""
     entry = Entry(float(form.scale.item()), int(form.zero_point.item()), form.low, form.high)
     tensor = node.outputs[0]
-    builder.steps.append(Move(node.name, "QuantizeLinear", (Operand(node.input(0), 0, 0),), entry, tensor))
-    return Operand(tensor, form.low, form.high, form)
+    builder.steps.append(Move(node.name, "QuantizeLinear", (Operand(pixels.entry, 0, 0),), entry, tensor))
+    operand = Operand(tensor, form.low, form.high, form)
+    for move in pixels.moves:
+        operand = move(builder, operand)
+    return operand
 
 
 def _constant(node: Node, values: np.ndarray, form: Format) -> Operand:

@@ -78,7 +78,7 @@ def reshaping(builder: Builder, node: Node) -> Reshaping:
 
 def _moved(builder: Builder, node: Node, move: Reshaping) -> Value:
     found = builder.read(node, 0)
-    if isinstance(found, Pending):
+    if isinstance(found, Pending) or (isinstance(found, Real) and found.values is None):
         return found.then(move)
     return move(builder, builder.integers(node, 0))
 

@@ -197,6 +197,9 @@ def test_an_open_batch(qcdq: type[Any], analyse: Analyse) -> None:
     keys = {"shapes": {"static": True}}
     failed = found(analyse(qcdq(batch="n").conv(4)), "static-shapes", **keys)
     assert failed.hint == "store a fixed batch in the file"
+    other = qcdq().conv(4)
+    other.input_shape = [1, 3, "height", 8]
+    assert found(analyse(other), "static-shapes", **keys).hint == "store a fixed size in the file"
     assert found(analyse(qcdq(batch=1).conv(4)), "static-shapes", **keys).status == "pass"
 
 
@@ -292,8 +295,14 @@ def test_smaller_windows(
 
 @pytest.mark.parametrize("limits", [{"stride_max_px": 1}, {"strides_px": [1]}])
 def test_pooling_instead_of_a_stride(qcdq: type[Any], analyse: Analyse, limits: dict[str, Any]) -> None:
-    finding = found(analyse(qcdq(size=16).conv(4, stride=2)), "stride", **entry(**limits))
+    keys = entry(**limits)
+    keys["ops"].append({"op": "MaxPool", "kernel_max_px": 2})
+    finding = found(analyse(qcdq(size=16).conv(4, stride=2)), "stride", **keys)
     assert (finding.status, finding.hint) == ("fail", "stride 1, and a MaxPool of 2x2 behind it")
+    pooled = analyse(qcdq(size=16).conv(4).pool())
+    assert {item.status for item in check_all(pooled, profile(**keys)) if item.rule in {"stride", "kernel"}} == {"pass"}
+    keys["ops"][1] = {"op": "MaxPool", "kernel_max_px": 1}
+    assert found(analyse(qcdq(size=16).conv(4, stride=2)), "stride", **keys).hint is None
 
 
 def test_the_largest_image_side(conv4: Callable[..., Any], analyse: Analyse) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,7 +58,10 @@ def test_conv4_64_at_84_does_not_fit_the_max78000_though_its_bytes_do(
     assert "take 472,752 of 524,288 B" in failed.message
     assert "28,224 (Conv_3_out) + 28,224 (pixels) = 56,448 B" in failed.message
     assert failed.node == "Conv_3"
-    assert failed.hint == "64x64 input fits; 80x80 input fits one channel a bank"
+    narrow = "Conv4-32 fits: 28,640 parameters"
+    assert failed.hint == f"64x64 input fits; {narrow}; 80x80 input fits one channel a bank"
+    assert found(analyse(conv4(width=32, size=84)), load_profile("max78000")).status == "pass"
+    assert found(analyse(conv4(width=33, size=84)), load_profile("max78000")).status == "fail"
     assert "AHBAddresses.md" in (failed.source or "") or "ai8x-training" in (failed.source or "")
 
 
@@ -128,3 +132,27 @@ def test_a_crowd_is_a_lower_bound_of_every_placement(items: Sequence[Buffer]) ->
     assert crowd.bytes >= max(everywhere, default=0)
     if need is not None:
         assert crowd.bytes <= need <= 32_768
+
+
+@pytest.mark.parametrize("bank_bytes", [1400, 700])
+def test_fusing_pools_leaves_room_in_the_banks(conv4: Callable[..., Any], analyse: Analyse, bank_bytes: int) -> None:
+    """Alone, or with a smaller input, or with fewer channels; the input takes 1,600 B a bank of 4 channels."""
+
+    def target(*, fused: bool) -> HardwareProfile:
+        region = {**BANKS, "bytes": 16 * bank_bytes, "bank_bytes": bank_bytes, "placement": "channels"}
+        region |= {"planar_input": True, "interleaved_channels": 4, "role": "activations"}
+        memory = {"regions": [region], "conv_pool_fused": fused}
+        return HardwareProfile.model_validate({"name": "toy", "memory": memory})
+
+    failed = found(analyse(conv4(width=64, size=20)), target(fused=False))
+    assert failed.status == "fail"
+    hint = failed.hint or ""
+    if bank_bytes == 1400:
+        assert hint.startswith("fuse each convolution with its pool, and the input one channel a bank")
+        assert found(analyse(conv4(width=64, size=20)), target(fused=True)).status == "pass"
+        return
+    both = "with each convolution fused with its pool, "
+    side = max(int(size) for size in re.findall(both + r"(\d+)x\1 input fits", hint))
+    width = max(int(size) for size in re.findall(both + r"(?:with .*?, )?Conv4-(\d+) fits", hint))
+    assert found(analyse(conv4(width=64, size=side)), target(fused=True)).status == "pass"
+    assert found(analyse(conv4(width=width, size=20)), target(fused=True)).status == "pass"

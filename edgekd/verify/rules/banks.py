@@ -11,8 +11,10 @@ from edgekd.verify.placement import Crowd, Spread, bank_need, deployed_plan, ful
 from edgekd.verify.planner import Plan
 from edgekd.verify.rules.base import Finding, Status, rule
 from edgekd.verify.rules.hints import smaller_input
+from edgekd.verify.rules.narrower import fused, may_fuse, narrower
 
 _KEY = "memory.regions"
+_PLANAR = "the input one channel a bank"
 MOST_TENSORS = 300  # placing takes the square of that, and a check must not take seconds
 
 
@@ -63,7 +65,7 @@ def _in_banks(facts: Facts, profile: HardwareProfile, plan: Plan, region: Region
 def _layouts(graph: Graph, plan: Plan, region: Region) -> Iterator[tuple[str, Sequence[Spread]]]:
     yield "", spreads_of(plan, region, graph.inputs)
     if region.planar_input:
-        yield ", with the input one channel a bank", spreads_of(plan, region, graph.inputs, planar=True)
+        yield f", with {_PLANAR}", spreads_of(plan, region, graph.inputs, planar=True)
 
 
 def _collision(plan: Plan, crowd: Crowd, region: Region) -> str:
@@ -77,13 +79,35 @@ def _collision(plan: Plan, crowd: Crowd, region: Region) -> str:
 
 
 def _hint(facts: Facts, profile: HardwareProfile, region: Region) -> str | None:
-    """Name the largest input that fits, and where it is larger, that with the input one channel a bank."""
-    plain = smaller_input(facts.graph, lambda graph: _holds(with_graph(facts, graph), profile, region, planar=False))
-    hints = [f"{plain}x{plain} input fits"] if plain else []
+    """Name what has room in the banks: fused pools, a smaller input, fewer channels; each with the pools fused too."""
+    fusing = fused(profile) if may_fuse(profile) and facts.memory.fused else None
+    hints = []
+    if fusing and _holds(facts, fusing, region, planar=False):
+        hints.append("fuse each convolution with its pool")
+    elif fusing and region.planar_input and _holds(facts, fusing, region, planar=True):
+        hints.append(f"fuse each convolution with its pool, and {_PLANAR}")
+    alone = _changes(facts, profile, region)
+    if fusing and not hints:
+        both = [text for text in _changes(facts, fusing, region) if text not in alone]
+        return "; ".join([*alone, *(f"with each convolution fused with its pool, {text}" for text in both)]) or None
+    return "; ".join([*hints, *alone]) or None
+
+
+def _changes(facts: Facts, profile: HardwareProfile, region: Region) -> list[str]:
+    """Name the largest input and the widest network that fit, and those with the input one channel a bank."""
+    plain, plain_chain = _largest(facts, profile, region, planar=False)
+    hints = [f"{plain}x{plain} input fits" if plain else None, plain_chain]
     if region.planar_input:
-        wide = smaller_input(facts.graph, lambda graph: _holds(with_graph(facts, graph), profile, region, planar=True))
-        hints += [f"{wide}x{wide} input fits one channel a bank"] if wide and wide > (plain or 0) else []
-    return "; ".join(hints) or None
+        wide, wide_chain = _largest(facts, profile, region, planar=True)
+        hints.append(f"{wide}x{wide} input fits one channel a bank" if wide and wide > (plain or 0) else None)
+        hints.append(f"with {_PLANAR}, {wide_chain}" if wide_chain and wide_chain != plain_chain else None)
+    return [text for text in hints if text]
+
+
+def _largest(facts: Facts, profile: HardwareProfile, region: Region, *, planar: bool) -> tuple[int | None, str | None]:
+    """Return the side of the largest input that fits, and the widest chain in words."""
+    side = smaller_input(facts.graph, lambda graph: _holds(with_graph(facts, graph), profile, region, planar=planar))
+    return side, narrower(facts, lambda changed: _holds(changed, profile, region, planar=planar))
 
 
 def _holds(facts: Facts, profile: HardwareProfile, region: Region, *, planar: bool) -> bool:

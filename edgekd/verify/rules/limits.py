@@ -8,7 +8,8 @@ from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
 from edgekd.verify.rules.base import Finding, rule
 from edgekd.verify.rules.entries import UNLISTED, Assessment, assess
-from edgekd.verify.rules.limit_hints import Miss, limit_hint
+from edgekd.verify.rules.limit_hints import limit_hint
+from edgekd.verify.rules.misses import Miss
 
 
 @rule("kernel", "ops")
@@ -81,8 +82,7 @@ def _of(facts: Facts, profile: HardwareProfile, name: str) -> Iterator[Finding]:
     """Yield every failure, what is unknown once an operator, and one line where all nodes with limits pass."""
     found = [(item, node) for node in assess(facts, profile) for item in node.findings.get(name, ())]
     unknown = {item.attribute: item for item, _ in reversed(found) if item.status == "unknown"}
-    legal = {entry.op for entry in profile.ops or ()}
-    failed = [_with_hint(facts, item, node, legal) for item, node in found if item.status == "fail"]
+    failed = [_with_hint(facts, item, node, profile) for item, node in found if item.status == "fail"]
     yield from failed
     yield from reversed(list(unknown.values()))
     if found and not failed and not unknown:
@@ -92,6 +92,7 @@ def _of(facts: Facts, profile: HardwareProfile, name: str) -> Iterator[Finding]:
         yield Finding(status="pass", message=message, attribute="ops", source=source)
 
 
-def _with_hint(facts: Facts, failure: Finding, node: Assessment, legal: set[str]) -> Finding:
+def _with_hint(facts: Facts, failure: Finding, node: Assessment, profile: HardwareProfile) -> Finding:
     key, limits = str(failure.attribute).rpartition(".")[2], node.entry.limits()
-    return failure.model_copy(update={"hint": limit_hint(key, Miss(facts, node.use, limits[key], limits, legal))})
+    miss = Miss(facts, node.use, limits[key], limits, profile.ops or ())
+    return failure.model_copy(update={"hint": limit_hint(key, miss)})

@@ -13,7 +13,7 @@ from edgekd.verify.planner import Plan
 from edgekd.verify.regions import ArenaRoom, arena_room, bias_room, stored_biases, stored_weights, weight_room
 from edgekd.verify.rules.base import Finding, Status, rule, shown, unsaid
 from edgekd.verify.rules.hints import chain_of, too_many, widest
-from edgekd.verify.rules.narrower import arena_hints, fused
+from edgekd.verify.rules.narrower import arena_hints, fused, may_fuse
 
 _KEY = "memory.regions"
 
@@ -100,20 +100,15 @@ def _judge(memory: ActivationMemory, plan: Plan, room: ArenaRoom, profile: Hardw
     message = f"peak {peak:,} B exceeds {largest}, by {peak - room.bytes:,} B"
     if room.can_split and peak <= room.total_bytes:
         return "unknown", f"{message}; spread over all regions ({room.total_bytes:,} B) it may fit"
-    if _may_fuse(profile) and memory.fused and memory.fused.peak_bytes <= room.bytes:
+    if may_fuse(profile) and memory.fused and memory.fused.peak_bytes <= room.bytes:
         note = f"; it would fit ({memory.fused.peak_bytes:,} B) if each convolution were fused with its pool"
         return ("unknown" if profile.memory.conv_pool_fused is None else "fail"), message + note
     return "fail", message
 
 
-def _may_fuse(profile: HardwareProfile) -> bool:
-    """Say whether fusing pools with the convolution before is a way out: not where done, or where they fuse ahead."""
-    return not profile.memory.conv_pool_fused and not profile.memory.pool_conv_fused
-
-
 def _arena_hint(facts: Facts, profile: HardwareProfile, room: ArenaRoom) -> str | None:
     """Fuse pools, a smaller input, fewer channels; where fusing alone is not enough, each of the others with it."""
-    fusing, hints = facts.memory.fused if _may_fuse(profile) else None, []
+    fusing, hints = facts.memory.fused if may_fuse(profile) else None, []
     if fusing and fusing.peak_bytes <= room.bytes:
         hints.append(f"fuse each convolution with its pool: {fusing.peak_bytes:,} B")
     hints += arena_hints(facts, profile)

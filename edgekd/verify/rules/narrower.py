@@ -59,6 +59,11 @@ def fused(profile: HardwareProfile) -> HardwareProfile:
     return profile.model_copy(update={"memory": memory})
 
 
+def may_fuse(profile: HardwareProfile) -> bool:
+    """Say whether fusing pools with the convolution before is a way out: not where done, or where they fuse ahead."""
+    return not profile.memory.conv_pool_fused and not profile.memory.pool_conv_fused
+
+
 def _arena_fits(facts: Facts, profile: HardwareProfile) -> bool:
     plan, room = deployed_plan(facts, profile), arena_room(profile, facts.costs.weight_bytes)
     return plan is not None and room is not None and plan.peak_bytes <= room.bytes

@@ -68,7 +68,7 @@ def static_shapes(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
             value=dim.label,
             limit=static,
             source=profile.source("shapes.static"),
-            hint=_batch_hint(facts) if static and dim.axis == 0 else None,
+            hint=(_batch_hint(facts) if dim.axis == 0 else "store a fixed size in the file") if static else None,
         )
 
 

@@ -5,6 +5,7 @@ A network that is trained again has other weights, so that a hint counts on the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy as np
 from edgekd.verify.facts import Facts
 from edgekd.verify.integer.bounds import accumulators, reach_of, signed_bits, widest
 from edgekd.verify.integer.steps import Accumulate
+from edgekd.verify.operators import plain_name
 from edgekd.verify.rules.hints import chain_of, chain_text, largest
+from edgekd.verify.uses import Use
 
 
 def sums_hint(facts: Facts, limit_bits: int) -> str | None:
@@ -23,6 +26,36 @@ def sums_hint(facts: Facts, limit_bits: int) -> str | None:
         return None
     found = (_narrower(facts, layers, limit_bits), _fewer_bits(facts, layers, limit_bits))
     return "; ".join(filter(None, found)) or None
+
+
+def abs_sum_hint(facts: Facts, most: int) -> str | None:
+    """Return the widest chain, and the range of weights, whose absolute weights sum to at most `most` in a channel.
+
+    None where weights have zero points, or other layers than convolutions.
+    """
+    bits, shapes = _weight_bits(facts), [Use(facts.graph, layer.node, layer).weight_shape for layer in facts.layers]
+    convolutions = all(plain_name(layer.node.op) == "Conv" for layer in facts.layers)
+    symmetric = all(layer.weight_quantization and layer.weight_quantization.symmetric for layer in facts.layers)
+    if bits is None or not convolutions or not symmetric or None in shapes:
+        return None
+    terms = max(math.prod(shape[1:]) for shape in shapes if shape)
+    within = largest(1, 2 ** (bits - 1) - 1, lambda weight: terms * weight <= most)
+    found = (_narrower_abs(facts, most, 2 ** (bits - 1)), f"weights within -{within}..{within} fit" if within else None)
+    return "; ".join(filter(None, found)) or None
+
+
+def _narrower_abs(facts: Facts, most: int, weight: int) -> str | None:
+    found = chain_of(facts)
+    if found is None:
+        return None
+    chain, width = found
+
+    def fits(tried: int) -> bool:
+        channels = max(chain.channels, tried if chain.layers > 1 else 0)
+        return channels * chain.kernel_area * weight <= most
+
+    narrower = largest(1, width - 1, fits)
+    return f"{chain_text(chain, narrower)}, whatever its weights" if narrower else None
 
 
 def _narrower(facts: Facts, layers: Sequence[Accumulate], limit_bits: int) -> str | None:

@@ -101,6 +101,17 @@ def test_tflm_computes_large_tensors_in_blocks(scales: tuple[int, ...], largest:
         assert steps[place] == q31_reference(int(sums[place]), float(apart[place]))
 
 
+@pytest.mark.parametrize(
+    "real", [0.99999994, 0.5, 0.25, 0.375, 2.0**-3 + 2.0**-9, 0.0781, 3e-4, 2.0**-12, 2.0**-23, 2.0**-33]
+)
+def test_tflm_rounds_halves_and_negatives_as_the_reference_does(real: float) -> None:
+    """Every small sum, where halves are common, and those next to the largest that float64 multiplies exactly."""
+    edges = [sign * (2**22 + step) for sign in (-1, 1) for step in (-4097, -2049, -2048, -2, -1, 0, 1)]
+    for totals in (range(-700, 701), *([edge] for edge in edges)):
+        found = ARITHMETICS["tflm"].requantize(np.array(totals, np.float32), multiplier(real))
+        assert found.tolist() == [q31_reference(total, real) for total in totals]
+
+
 def test_tflm_refuses_sums_beyond_32_bits() -> None:
     with pytest.raises(UnfitError, match="32 bits"):
         requantized("tflm", 2**40, 0.5)

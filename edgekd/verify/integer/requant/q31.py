@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,9 @@ from edgekd.verify.integer.values import Multiplier
 _ONE = 1 << 31
 _ADD_LEFT_SHIFT = 20  # head room of TFLite's 8-bit addition
 _SUM_LIMIT = 2**31
-_BLOCK = 1 << 16  # elements
+_DOUBLE_LIMIT = 2.0**22  # times 31 bits are the 53 of float64
+_SIGN = np.int64(-(2**63))
+_BLOCK = 1 << 15  # elements
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
@@ -57,13 +60,58 @@ def requantize(sums: Sums, multiplier: Multiplier) -> Sums:
     fixed, exponent = _fixed(multiplier.as_float64())
     if exponent.max() > 0:  # a multiplier above 1: what float32 holds exactly could outgrow it
         sums = sums.astype(np.float64)
+    doubles = _doubles(sums, fixed, exponent)
     for block in _blocks(sums, fixed):
-        block[...] = multiply(_integers(block), fixed, exponent)
+        if _reach(block) + doubles.room <= _DOUBLE_LIMIT:
+            _multiply_doubles(block, doubles)
+        else:
+            block[...] = multiply(_integers(block), fixed, exponent)
     return sums
 
 
+@dataclass(frozen=True, eq=False)
+class _Doubles:
+    """Multipliers m / 2^31 * 2^e in float64, 2^(e - 1) where e < 0 and else 0, and the largest 2^-e."""
+
+    factor: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    room: float
+
+
+def _doubles(sums: Sums, fixed: NDArray[np.int64], exponent: NDArray[np.int64]) -> _Doubles:
+    """Return the multipliers as one row of `sums` takes them: equal strides spare NumPy short loops over channels."""
+    if exponent.max() > 0:
+        return _Doubles(np.zeros(0), np.zeros(0), math.inf)
+    factor = np.ldexp(fixed.astype(np.float64), exponent - 31)
+    offset = np.where(exponent < 0, np.ldexp(0.5, exponent), 0.0)
+    room = 2.0 ** -int(exponent.min())
+    if fixed.size == 1 or sums.ndim < 2 or (fixed.ndim >= 2 and fixed.shape[-2] > 1):
+        return _Doubles(factor, offset, room)
+    rows = [np.empty_like(sums[..., :1, :], np.float64) for _ in range(2)]
+    for row, values in zip(rows, (factor, offset), strict=True):
+        row[...] = values
+    return _Doubles(rows[0], rows[1], room)
+
+
+def _multiply_doubles(sums: Sums, by: _Doubles) -> None:
+    """Replace sums by floor(p + 1/2 + 2^(e - 1) with the sign of p) of p = sum * m / 2^31 * 2^e: `multiply` in floats.
+
+    Where e is 0 nothing but 1/2 is added. Both roundings are floors of numbers with 2^30 or half of 2^-e added, and the
+    second takes 1 off where the first gave less than 0; a floor of a floor is one floor. Where e < 0 and p lies in
+    -2^(e - 1)..0 both signs give 0. All are multiples of 2^(e - 31), and below 2^53 of these where
+    |sum| + 2^-e <= 2^22, so that float64 is exact.
+    """
+    wide = sums.astype(np.float64)
+    wide *= by.factor
+    signed = wide.view(np.int64) & _SIGN
+    signed |= by.offset.view(np.int64)
+    wide += signed.view(np.float64)
+    wide += 0.5
+    sums[...] = np.floor(wide, out=wide)
+
+
 def _blocks(sums: Sums, fixed: NDArray[np.int64]) -> Iterator[Sums]:
-    """Give views of a few rows, whose 64-bit copies stay in a cache; all of `sums` where rows are scaled apart."""
+    """Give views of a few rows, whose copies of 64 bits stay in a cache; all of `sums` where rows are scaled apart."""
     if sums.ndim < 2 or not sums.size or (fixed.ndim >= 2 and fixed.shape[-2] > 1):
         yield sums
         return
@@ -101,8 +149,12 @@ def _fixed(real: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int
     return pairs[:, 0].reshape(real.shape), pairs[:, 1].reshape(real.shape)
 
 
+def _reach(sums: Sums) -> float:
+    return float(max(sums.max(), -sums.min())) if sums.size else 0.0
+
+
 def _integers(sums: Sums) -> NDArray[np.int64]:
-    if sums.size and max(sums.max(), -sums.min()) > _SUM_LIMIT:
+    if _reach(sums) > _SUM_LIMIT:
         raise UnfitError("a sum does not fit the 32 bits that the fixed-point multiplier takes")
     return sums.astype(np.int64)
 

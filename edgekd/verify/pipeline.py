@@ -15,6 +15,7 @@ from edgekd.verify.accuracy import Measured, Options, measure, unmeasured
 from edgekd.verify.assembly import Computed, report_of
 from edgekd.verify.estimates import estimates_of
 from edgekd.verify.facts import Facts, facts_of
+from edgekd.verify.foreign import foreign_operators
 from edgekd.verify.images import Notify
 from edgekd.verify.integer.static import accumulator_rows, certificate_of, chosen_arithmetic
 from edgekd.verify.reading import read_graph
@@ -108,9 +109,9 @@ def verify_each(
 
 
 def _invalid(facts: Facts, findings: Iterable[Finding]) -> tuple[str, ...]:
-    """What no target could compute with: such a file is not only unfit for the profile, it is damaged."""
-    bad = (finding for finding in findings if finding.rule == SCALES_RULE and finding.status == "fail")
-    return tuple(f"{facts.graph.path}: {finding.message}" for finding in bad)
+    """What no target could be judged by: such a file is not only unfit for the profile, it must be changed."""
+    bad = (finding.message for finding in findings if finding.rule == SCALES_RULE and finding.status == "fail")
+    return tuple(f"{facts.graph.path}: {message}" for message in (*bad, *foreign_operators(facts.graph)))
 
 
 def _measured(

@@ -24,7 +24,6 @@ _STAND_INS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "QLinearLeakyRelu": ("LeakyRelu", (0,)),
     "QLinearSigmoid": ("Sigmoid", (0,)),
 }
-OPEN_DIM = -1  # what some converters write for a dimension that they leave open
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "undefined": ""}
 
 
@@ -46,8 +45,6 @@ def bind_batch(graph: onnx.GraphProto, inputs: Sequence[onnx.ValueInfoProto]) ->
         for dim in item.type.tensor_type.shape.dim:
             if dim.dim_param and dim.dim_param in batch_names:
                 dim.dim_value = 1
-            elif dim.dim_value == OPEN_DIM:
-                dim.ClearField("dim_value")
     return symbolic
 
 
@@ -61,8 +58,11 @@ def dtype_name(elem_type: int) -> str:
 
 def _require_positive(item: onnx.ValueInfoProto) -> None:
     for axis, dim in enumerate(item.type.tensor_type.shape.dim):
-        if dim.dim_value < OPEN_DIM:
-            raise ModelError(f"'{item.name}' has a negative dimension, {dim.dim_value}, on axis {axis}")
+        if dim.dim_value < 0:
+            raise ModelError(
+                f"'{item.name}' has a negative dimension, {dim.dim_value}, on axis {axis}: "
+                "give it a size, or a name (dim_param) where it is open"
+            )
 
 
 def _symbolic_dims(item: onnx.ValueInfoProto) -> list[SymbolicDim]:
@@ -73,11 +73,7 @@ def _symbolic_dims(item: onnx.ValueInfoProto) -> list[SymbolicDim]:
         if dim.HasField("dim_value") and dim.dim_value == 0:
             raise ModelError(f"input '{item.name}' has dimension 0 on axis {axis}: it holds nothing")
     dims = enumerate(tensor.shape.dim)
-    return [SymbolicDim(item.name, axis, _label(dim)) for axis, dim in dims if dim.dim_value <= 0]
-
-
-def _label(dim: onnx.TensorShapeProto.Dimension) -> str:
-    return str(OPEN_DIM) if dim.dim_value == OPEN_DIM else dim.dim_param or "?"
+    return [SymbolicDim(item.name, axis, dim.dim_param or "?") for axis, dim in dims if dim.dim_value == 0]
 
 
 def with_standard_shapes(model: onnx.ModelProto) -> onnx.ModelProto:

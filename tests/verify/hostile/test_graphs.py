@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,9 +275,50 @@ def test_it_fails_with_a_finding(
 
 
 @pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("custom_operator", "put_here is the custom operator Nothing of domain 'custom'.*ai.onnx.*or as an ONNX function"),
+        ("custom_operator_without_output", "put_here is the custom operator Nothing of domain 'custom'"),
+        ("constant_of_another_domain", "put_here is the custom operator Constant of domain 'custom'"),
+        ("layers_hidden_in_a_branch", r"put_here \(If\) holds a graph of its own.*export without control flow"),
+    ],
+)
+def test_what_only_its_author_can_judge_must_be_changed(
+    name: str, message: str, good: onnx.ModelProto, save: Save, command_line: Callable[[Path], tuple[int, str]]
+) -> None:
+    FAILED[name][0](good)
+    code, text = command_line(save(good))
+    assert code == 2
+    assert re.search(rf"Error: .*model\.onnx: {message}", text)
+
+
+def test_of_many_custom_operators_the_first_are_named(
+    good: onnx.ModelProto, save: Save, judged: Callable[[Path], Report]
+) -> None:
+    for at in range(200):
+        good.graph.node.append(helper.make_node(f"Mine{at}", ["pixels"], [f"m{at}"], domain="custom"))
+    errors = judged(save(good)).errors
+    assert len(errors) == 6
+    assert errors[-1].endswith("it has 195 more custom operators or operators with graphs of their own")
+
+
+def test_operators_of_known_domains_are_findings(
+    good: onnx.ModelProto, save: Save, judged: Callable[[Path], Report]
+) -> None:
+    good.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    for op, domain in (("Einsum", ""), ("BiasGelu", "com.microsoft")):
+        attributes = {"equation": "bchw->bchw"} if op == "Einsum" else {}
+        good.graph.node.append(helper.make_node(op, ["pixels"], [op], name=op, domain=domain, **attributes))
+    report = judged(save(good))
+    assert report.errors == ()
+    assert {"Einsum", "BiasGelu"} <= {item.value for item in report.findings if item.rule == "operators"}
+
+
+@pytest.mark.parametrize(
     ("value", "message"),
     [
         (-3, "'pixels' has a negative dimension, -3, on axis 1"),
+        (-1, "'pixels' has a negative dimension, -1, on axis 1: give it a size, or a name (dim_param) where it is open"),
         (0, "input 'pixels' has dimension 0 on axis 1"),
     ],
 )

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"pass": 0, "fail": 1, "unknown": 0}
 EXIT_FIX = 2
-_MEASURING_NAMES = ("data", "split", "way", "shots", "query", "episodes", "seed", "head", "size", "skip_bad")
+_MEASURING_NAMES = (
+    "data",
+    "split",
+    "way",
+    "shots",
+    "query",
+    "episodes",
+    "seed",
+    "head",
+    "size",
+    "skip_bad",
+    "most_seconds",
+)
 LOG_WIDTH = 120  # columns
 EXIT_UNKNOWN = 3
 SEVERITY = (0, EXIT_UNKNOWN, 1, EXIT_FIX)  # of several files the worst exit code counts
@@ -75,6 +87,14 @@ _measuring = _apply(
         metavar="NAME",
         help="How pixels enter a float input: edgekd is (pixel - 128) / 128, unit is pixel / 255, imagenet then "
         "takes off the mean and divides by the deviation of each channel, raw is 0..255.",
+    ),
+    _measure(
+        "--most-seconds",
+        default=120.0,
+        show_default=True,
+        metavar="S",
+        help="Run no engine that would take longer, as estimated from MACs, elements, nodes and images, or from the "
+        "first image: accuracy by it is then unknown, and a finding says so.",
     ),
     _measure("--skip-bad", is_flag=True, help="Leave out images that cannot be read, and say which."),
 )

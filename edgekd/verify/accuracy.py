@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from edgekd.axes import CHANNELS_LAST
 from edgekd.errors import ModelError
 from edgekd.manifest import AccuracyRow, DataRef, Manifest
 from edgekd.profile import HardwareProfile
-from edgekd.verify.agreement import check_golden, compare_engines, simulators
+from edgekd.verify.agreement import check_golden, compare_engines, simulators, within
 from edgekd.verify.enough import require_enough
 from edgekd.verify.environment import cpu_flags, saturation_warning
 from edgekd.verify.facts import Facts
@@ -24,11 +25,12 @@ from edgekd.verify.outputs import output_format
 from edgekd.verify.rehearsal import rehearse
 from edgekd.verify.results import OPTIMIZED, UNOPTIMIZED, AccumulatorRow, EngineRow, SqnrRow
 from edgekd.verify.rules import Finding
+from edgekd.verify.work import MOST_SECONDS, Duration, episodes_duration, onnxruntime_duration, runs_of
 
 if TYPE_CHECKING:
     from edgekd.data import ImageSet
     from edgekd.fewshot import Protocol
-    from edgekd.runtime import Embedder
+    from edgekd.runtime import Embedder, OutputFormat
     from edgekd.verify.engines import Embedded
     from edgekd.verify.integer.simulator import Simulator
 
@@ -41,7 +43,7 @@ class Options:
     """How accuracy is measured. `data` and `split` default to the manifest's, `size` (pixels) to the graph's input.
 
     `requant` names arithmetics to simulate instead of the profile's own; `pixels`, an entry of
-    `edgekd.data.preprocess.PIXELS`, how they enter a float input.
+    `edgekd.data.preprocess.PIXELS`, how they enter a float input. No engine is run that would take `most_seconds`.
     """
 
     data: str | None = None
@@ -56,6 +58,7 @@ class Options:
     head: str = "cosine"
     requant: tuple[str, ...] = ()
     pixels: str = "edgekd"
+    most_seconds: float = MOST_SECONDS
 
     def protocols(self) -> list[Protocol]:
         """One protocol a shot.
@@ -101,7 +104,7 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
         UsageError: an unknown head, an unknown arithmetic or an impossible protocol.
     """
     simulated = simulators(facts, profile, options.requant)
-    golden = check_golden(facts, profile)
+    golden = check_golden(facts, profile, options.most_seconds)
     spec = options.data or (facts.manifest.data.spec if facts.manifest else None)
     if spec is None:
         nothing = "accuracy not measured: the file names no images, give some with --data"
@@ -112,8 +115,9 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
     images = load_images(facts, options, spec, notify)
     require_enough(images, protocols)
     output = output_format(facts.graph)
-    dimensions = rehearse(facts.graph.path, images.images, pixels=options.pixels, output=output)
-    _refuse_large(facts, dimensions, len(images.images))
+    if found := _too_long(facts, options, images.images, output):
+        return Measured((), (found, *simulated.findings, *golden.findings), golden.warnings, sqnr=golden.sqnr)
+    simulated = within(simulated, facts, len(images.images), options.most_seconds)
     embedder = Embedder(facts.graph.path, pixels=options.pixels, output=output)
     embedded = _embed_all(facts, embedder, simulated.simulators, images.images)
     compared = compare_engines(facts, profile, embedded)
@@ -128,6 +132,25 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
         sqnr=golden.sqnr,
         pixels=embedder.pixel_words,
     )
+
+
+def _too_long(facts: Facts, options: Options, images: NDArray[np.uint8], output: OutputFormat | None) -> Finding | None:
+    """Say what would take longer than it may: as counted, and as the first image goes, which tells what counts miss.
+
+    Raises:
+        ModelError: onnxruntime cannot run the file on one image, or it makes embeddings that no memory holds.
+    """
+    limit_s = options.most_seconds
+    if found := onnxruntime_duration(facts, len(images)).excess(MEASURED_RULE, limit_s):
+        return found
+    first = rehearse(facts.graph.path, images, seconds=limit_s, pixels=options.pixels, output=output)
+    _refuse_large(facts, first.dimensions, len(images))
+    runs = runs_of(facts.graph, len(images))
+    durations = (
+        Duration(first.run_s * runs / (os.cpu_count() or 1), f"onnxruntime, {runs:,} runs like the first,"),
+        episodes_duration(options.protocols(), first.dimensions),
+    )
+    return next((found for item in durations if (found := item.excess(MEASURED_RULE, limit_s))), None)
 
 
 def _embed_all(

@@ -21,6 +21,7 @@ from edgekd.verify.integer.steps import Program
 from edgekd.verify.integer.values import RefusedError
 from edgekd.verify.results import OPTIMIZED, UNOPTIMIZED, Certificate, EngineRow, SqnrRow
 from edgekd.verify.rules import Finding, Status
+from edgekd.verify.work import MOST_SECONDS, simulator_duration
 
 if TYPE_CHECKING:
     from edgekd.verify.engines import Embedded
@@ -86,6 +87,14 @@ def simulators(facts: Facts, profile: HardwareProfile, names: Sequence[str]) -> 
     return Simulators(tuple(ready), tuple(findings))
 
 
+def within(simulated: Simulators, facts: Facts, images: int, most_seconds: float) -> Simulators:
+    """Return the simulators where each may take so long, else none and a finding that says so."""
+    excess = simulator_duration(facts, images).excess(SIMULATION_RULE, most_seconds)
+    if not simulated.simulators or excess is None:
+        return simulated
+    return Simulators((), (*simulated.findings, excess))
+
+
 def compare_engines(facts: Facts, profile: HardwareProfile, embedded: Sequence[Embedded]) -> Compared:
     """Compare every engine with the first, and those that a certificate covers with one another.
 
@@ -114,7 +123,7 @@ def may_saturate(program: Program | None) -> bool:
     return any(step.inputs[0].format is not None and step.inputs[0].format.low == 0 for step in layers)
 
 
-def check_golden(facts: Facts, profile: HardwareProfile) -> GoldenCheck:
+def check_golden(facts: Facts, profile: HardwareProfile, most_seconds: float = MOST_SECONDS) -> GoldenCheck:
     """Simulate the golden inputs: their embeddings must come out, and their float activations give the SQNR."""
     path, program = golden_path(facts.graph.path), facts.lowered.program
     if program is None or not path.is_file():
@@ -123,6 +132,8 @@ def check_golden(facts: Facts, profile: HardwareProfile) -> GoldenCheck:
         golden = read_golden(path)
         if facts.manifest is None or facts.manifest.golden_sha256 != golden.sha256:
             return GoldenCheck((_golden(None, f"{path.name} is not what the manifest names: not compared"),))
+        if excess := simulator_duration(facts, len(golden.pixels)).excess(GOLDEN_RULE, most_seconds):
+            return GoldenCheck((excess,))
         findings = (_compare_golden(facts, profile, program, golden),)
         noise = noise_of(facts.graph, _own_or_default(program, profile), golden)
     except RefusedError as refusal:

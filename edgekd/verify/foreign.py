@@ -35,12 +35,12 @@ def _sentence(node: Node) -> str | None:
     if node.domain not in KNOWN_DOMAINS and kind_of(node) is None:
         known = ", ".join(filter(None, KNOWN_DOMAINS))
         return (
-            f"{node.name} is the custom operator {node.op} of domain '{node.domain}': what it computes and costs cannot "
-            f"be known; export it as operators of a known domain ({known}), or as an ONNX function inside the file"
+            f"{node.name} is the custom operator {node.op} of domain '{node.domain}': what it computes and costs "
+            f"cannot be known; export it as operators of a known domain ({known}), or as an ONNX function in the file"
         )
     if node.has_subgraph:
         return (
-            f"{node.name} ({node.op}) holds a graph of its own, so that what runs, and how often, depends on the image: "
+            f"{node.name} ({node.op}) holds a graph of its own, so that what runs depends on the image: "
             "export without control flow (If, Loop, Scan)"
         )
     return None

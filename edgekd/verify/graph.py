@@ -21,6 +21,7 @@ _NO_NUMBERS = frozenset("OSUcb")  # NumPy's kinds
 
 Array = NDArray[np.generic]
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+K = TypeVar("K")
 T = TypeVar("T")
 Flavour = Literal["qcdq", "qdq", "qoperator", "qonnx", "float"]
 
@@ -163,14 +164,14 @@ def dtype_bits(dtype: str) -> int | None:
     return int(digits[0]) if digits else 8 if dtype == "bool" else None
 
 
-def once_per_graph(compute: Callable[[Graph], T]) -> Callable[[Graph], T]:
-    """Keep what the decorated function returns for as long as the graph lives."""
-    kept: WeakKeyDictionary[Graph, T] = WeakKeyDictionary()
+def once_each(compute: Callable[[K], T]) -> Callable[[K], T]:
+    """Keep what the decorated function returns for an object (a graph, a step) for as long as that lives."""
+    kept: WeakKeyDictionary[K, T] = WeakKeyDictionary()
 
     @functools.wraps(compute)
-    def once(graph: Graph) -> T:
-        if graph not in kept:
-            kept[graph] = compute(graph)
-        return kept[graph]
+    def once(of: K) -> T:
+        if of not in kept:
+            kept[of] = compute(of)
+        return kept[of]
 
     return once

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgekd.verify.graph import Graph, Node, once_per_graph
+from edgekd.verify.graph import Graph, Node, once_each
 from edgekd.verify.operators import Kind, kind_of
 from edgekd.verify.quantization import (
     Quantization,
@@ -104,7 +104,7 @@ def _computed_alike(graph: Graph, data: str, other: str) -> bool:
     return origins.get(data, 0) == origins.get(other, 0) != 0
 
 
-@once_per_graph
+@once_each
 def _origins(graph: Graph) -> Mapping[str, int]:
     """Which graph inputs each tensor depends on, one bit each; a subgraph may read any."""
     found = {name: 1 << at for at, name in enumerate(graph.inputs)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgekd.errors import ModelError
-from edgekd.verify.graph import FLOAT_BITS, Array, Graph, Node, dtype_bits, once_per_graph
+from edgekd.verify.graph import FLOAT_BITS, Array, Graph, Node, dtype_bits, once_each
 from edgekd.verify.operators import FAKE_QUANTIZERS, Kind, kind_of, stays_on_grid
 
 _MOST_BITS = 64
@@ -79,7 +79,7 @@ def quantization_of(graph: Graph, tensor: str) -> Quantization | None:
     return _quantizations(graph).get(tensor) or _plain_integer(graph, tensor)
 
 
-@once_per_graph
+@once_each
 def _quantizations(graph: Graph) -> Mapping[str, Quantization | None]:
     """How each float is quantized, in one pass: operators that stay on a grid hand their input's on."""
     found: dict[str, Quantization | None] = {}
@@ -153,7 +153,7 @@ def stored_constant(graph: Graph, tensor: str) -> Stored | None:
     return _stored_constants(graph).get(tensor)
 
 
-@once_per_graph
+@once_each
 def _stored_constants(graph: Graph) -> Mapping[str, Stored]:
     """What each tensor stores, in one pass; of several quantizers the last counts."""
     found = {name: Stored(name, array.shape, graph.value(name).bits) for name, array in graph.constants.items()}
@@ -184,7 +184,7 @@ def integer_bits(graph: Graph, tensor: str, dtype: str) -> int:
     return min(bits, _clipped_bits(graph).get(tensor, bits))
 
 
-@once_per_graph
+@once_each
 def _clipped_bits(graph: Graph) -> Mapping[str, int]:
     """The width that clips leave to each tensor behind one, also through views."""
     found: dict[str, int] = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from edgekd.errors import UsageError, unknown
 from edgekd.manifest import AccuracyRow, Manifest
 from edgekd.verify.accuracy import Options
+from edgekd.verify.work import LARGEST_LIMIT_S
 
 MOST_EPISODES = 1_000_000  # the interval is then a tenth of that of 10,000
 
@@ -30,6 +31,7 @@ class Request:
     head: str | None = None
     requant: tuple[str, ...] = ()
     pixels: str = Options.pixels
+    most_seconds: float = Options.most_seconds
     more_shots: tuple[int, ...] = ()
     more_requant: tuple[str, ...] = ()
 
@@ -57,6 +59,10 @@ class Request:
             raise UsageError(f"episodes must be at most {MOST_EPISODES:,}, not {options.episodes:,}")
         if options.pixels not in PIXELS:
             raise UsageError(unknown("way of pixels", options.pixels, PIXELS))
+        if not 0 < options.most_seconds <= LARGEST_LIMIT_S:
+            raise UsageError(
+                f"most-seconds must be above 0 and at most {LARGEST_LIMIT_S:,}, not {options.most_seconds:g}"
+            )
         if options.size is not None and not 1 <= options.size <= LARGEST_SIDE:
             bound = "at least 1" if options.size < 1 else f"at most {LARGEST_SIDE:,}"
             raise UsageError(f"size must be {bound}, not {options.size:,}")

@@ -14,9 +14,11 @@ from edgekd.data import load_split
 from edgekd.errors import UsageError
 from edgekd.manifest import DataRef, Manifest, Preprocessing, QuantScheme, TensorRef
 from edgekd.profile import HardwareProfile, Requant
+from edgekd.verify import accuracy, work
 from edgekd.verify.accuracy import Measured, Options, measure
 from edgekd.verify.facts import facts_of
 from edgekd.verify.reading import read_graph
+from edgekd.verify.rehearsal import Rehearsed
 
 QUICK: dict[str, Any] = {"episodes": 20, "query": 2, "way": 2, "shots": (1,)}
 FP32 = Requant(multiplier="fp32", rounding="half_even")
@@ -96,6 +98,36 @@ def test_forced_arithmetics_get_rows_of_their_own(measured: Measure) -> None:
 def test_a_float_file_is_measured_by_onnxruntime_alone(measured: Measure) -> None:
     found = measured(HardwareProfile(name="p"), requant=("shift",), float_weights=True)
     assert [row.engine for row in found.rows] == ["onnxruntime", "onnxruntime:unoptimized"]
+
+
+def test_an_engine_that_would_take_too_long_is_not_run(measured: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "_STEP_S", 1e3)
+    found = measured(HardwareProfile(name="p"))
+    assert [row.engine for row in found.rows] == ["onnxruntime", "onnxruntime:unoptimized"]
+    (finding,) = (item for item in found.findings if item.rule == "integer-simulation")
+    assert finding.status == "unknown"
+    assert "not run: the simulator, 12 images in" in finding.message
+    assert measured(HardwareProfile(name="p"), most_seconds=1e6).rows[2].engine == "integer:ort"
+
+
+@pytest.mark.parametrize("name", ["_NODE_S", "_EPISODE_ELEMENTS_PER_S"])
+def test_a_file_that_would_take_too_long_is_not_measured(
+    name: str, measured: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, name, {"_NODE_S": 1e3}.get(name, 1e-3))
+    found = measured(HardwareProfile(name="p"))
+    assert (found.rows, found.engines, found.errors) == ((), (), ())
+    (finding,) = (item for item in found.findings if item.rule == "few-shot-accuracy")
+    assert finding.status == "unknown"
+    assert "--most-seconds" in finding.message
+
+
+def test_a_file_whose_first_image_takes_long_is_not_measured(
+    measured: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy, "rehearse", lambda *_, **__: Rehearsed(dimensions=4, run_s=1e3))
+    (finding,) = (item for item in measured(HardwareProfile(name="p")).findings if item.rule == "few-shot-accuracy")
+    assert "not run: onnxruntime, 12 runs like the first, would take" in finding.message
 
 
 def test_overflows_of_a_narrow_accumulator_are_counted(measured: Measure) -> None:

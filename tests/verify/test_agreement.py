@@ -168,6 +168,12 @@ def test_one_wrong_integer_fails_where_scales_are_powers_of_two(model: Any) -> N
     assert "1 LSB" in finding.message
 
 
+def test_vectors_that_would_take_too_long_are_not_compared(model: Any) -> None:
+    (finding,) = check_golden(model(golden_of(model)), FP32, most_seconds=1e-9).findings
+    assert (finding.rule, finding.status) == ("golden-vectors", "unknown")
+    assert "not run: the simulator, 3 images" in finding.message
+
+
 def test_vectors_of_another_file_are_not_compared(model: Any) -> None:
     (finding,) = check_golden(model(golden_of(model), named=b"other"), FP32).findings
     assert finding.status == "unknown"

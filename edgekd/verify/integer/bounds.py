@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.verify.graph import once_each
 from edgekd.verify.integer.steps import Accumulate, AddTerms, Program
 from edgekd.verify.integer.values import Operand
 from edgekd.verify.quantization import bits_for
@@ -32,6 +33,7 @@ class Reach:
     magnitude: int
 
 
+@once_each
 def reach_of(step: Accumulate) -> Reach:
     """Return what the sums of a step can reach."""
     return _REACHES[step.kernel](step)

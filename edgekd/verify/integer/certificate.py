@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from edgekd.verify.graph import once_each
 from edgekd.verify.integer.bounds import FLOAT32_EXACT, Reach, added_reach, reach_of, signed_bits, widest
 from edgekd.verify.integer.kernels.moving import Entry
 from edgekd.verify.integer.kernels.window import Window
@@ -79,7 +80,7 @@ def _entry(step: Move) -> Iterator[str]:
 
 
 def _sums(step: Accumulate, accumulator: Accumulator) -> Iterator[str]:
-    if not _powers_of_two(*step.multiplier.factors, step.multiplier.output):
+    if not _scaled_by_powers(step):
         yield "a scale is not a power of two"
         return
     reach = reach_of(step)
@@ -127,6 +128,7 @@ def _zero_point(step: Accumulate, reach: Reach) -> Iterator[str]:
         yield "the zero point is finer than float32 adds to these sums"
 
 
+@once_each
 def _can_tie(step: Accumulate) -> bool:
     """Say whether some sum, times 2^k / (2^a * m), lies half way between integers: exactly where a - k - 1 >= 0."""
     exponents = np.asarray(np.frexp(step.multiplier.as_float64())[1]) - 1
@@ -135,7 +137,7 @@ def _can_tie(step: Accumulate) -> bool:
 
 
 def _rounded_otherwise(step: Accumulate, arithmetic: Arithmetic) -> Iterator[str]:
-    if not _powers_of_two(*step.multiplier.factors, step.multiplier.output):
+    if not _scaled_by_powers(step):
         return  # said before
     if _can_tie(step) and not arithmetic.half_even:
         yield f"the target {arithmetic.sentence}: sums half way between integers differ from onnxruntime's"
@@ -182,6 +184,11 @@ def _uncentred_reach(step: AddTerms) -> float:
 
 def _largest_step(output: Output) -> int:
     return max(abs(output.type_low), abs(output.type_high)) + abs(output.zero_point)
+
+
+@once_each
+def _scaled_by_powers(step: Accumulate) -> bool:
+    return _powers_of_two(*step.multiplier.factors, step.multiplier.output)
 
 
 def _powers_of_two(*scales: np.ndarray | np.float32) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,12 +97,14 @@ def _powers(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(np.abs(exponents - np.rint(exponents)) < _SCALE_ERROR)
 
 
+@lru_cache(maxsize=2)
 def accumulator_rows(lowered: Lowered, profile: HardwareProfile) -> tuple[AccumulatorRow, ...]:
     """Return what the sums of every layer and average can reach; none where the file is not lowered."""
     steps = accumulators(lowered.program) if lowered.program else ()
     return tuple(accumulator_row(step, profile.accumulator_bits) for step in steps)
 
 
+@lru_cache(maxsize=2)
 def certificate_of(lowered: Lowered, profile: HardwareProfile) -> Certificate:
     """Return the certificate of a file on a target, with every reason where it is not given."""
     if lowered.program is None:

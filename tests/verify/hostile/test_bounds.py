@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.errors import ModelError
-from edgekd.verify import verify
+from edgekd.verify import Request, verify
 from edgekd.verify.contained import contained
 from edgekd.verify.rehearsal import rehearse
 
@@ -106,6 +106,18 @@ def test_large_graphs_take_bounded_time_and_memory(
     code, _ = measured(save(build()))
     assert code in {0, 1}
     assert time.perf_counter() - begin < SECONDS
+
+
+def test_a_graph_too_large_to_be_run_is_not_run(save: Save) -> None:
+    """Accuracy is asked for, and onnxruntime's optimizer alone would take minutes: it is unknown, and soon."""
+    model = network([*chain("Relu", 12_000), *chain("Flatten", 1, "Relu_end")], "Flatten_end")
+    begin = time.perf_counter()
+    report = verify(save(model), "max78000", options=Request(data="glyphs", size=8))
+    assert time.perf_counter() - begin < SECONDS
+    (found,) = [item for item in report.findings if item.rule == "few-shot-accuracy"]
+    assert (found.status, report.accuracy, report.errors) == ("unknown", (), ())
+    assert "12,002 nodes" in found.message
+    assert report.verdict != "pass"
 
 
 def test_many_outputs_and_inputs(save: Save) -> None:

@@ -277,7 +277,10 @@ def test_it_fails_with_a_finding(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("custom_operator", "put_here is the custom operator Nothing of domain 'custom'.*ai.onnx.*or as an ONNX function"),
+        (
+            "custom_operator",
+            "put_here is the custom operator Nothing of domain 'custom'.*ai.onnx.*or as an ONNX function in the file",
+        ),
         ("custom_operator_without_output", "put_here is the custom operator Nothing of domain 'custom'"),
         ("constant_of_another_domain", "put_here is the custom operator Constant of domain 'custom'"),
         ("layers_hidden_in_a_branch", r"put_here \(If\) holds a graph of its own.*export without control flow"),
@@ -318,7 +321,10 @@ def test_operators_of_known_domains_are_findings(
     ("value", "message"),
     [
         (-3, "'pixels' has a negative dimension, -3, on axis 1"),
-        (-1, "'pixels' has a negative dimension, -1, on axis 1: give it a size, or a name (dim_param) where it is open"),
+        (
+            -1,
+            "'pixels' has a negative dimension, -1, on axis 1: give it a size, or a name (dim_param) where it is open",
+        ),
         (0, "input 'pixels' has dimension 0 on axis 1"),
     ],
 )

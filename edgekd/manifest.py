@@ -32,7 +32,7 @@ Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_require_ha
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class DataRef(_Frozen):

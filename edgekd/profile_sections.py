@@ -17,7 +17,7 @@ Role = Literal["weights", "biases", "activations", "shared"]
 class Section(BaseModel):
     """A frozen value that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
 
 
 def _as_range(value: object) -> object:

@@ -15,7 +15,6 @@ from edgekd.axes import CHANNELS_LAST
 from edgekd.errors import ModelError
 from edgekd.manifest import AccuracyRow, DataRef, Manifest
 from edgekd.profile import HardwareProfile
-from edgekd.verify.agreement import check_golden, compare_engines, simulators, within
 from edgekd.verify.enough import require_enough
 from edgekd.verify.environment import cpu_flags, saturation_warning
 from edgekd.verify.facts import Facts
@@ -103,6 +102,8 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
         ModelError: onnxruntime cannot run the file, or it takes other images.
         UsageError: an unknown head, an unknown arithmetic or an impossible protocol.
     """
+    from edgekd.verify.agreement import check_golden, compare_engines, simulators, within
+
     simulated = simulators(facts, profile, options.requant)
     golden = check_golden(facts, profile, options.most_seconds)
     spec = options.data or (facts.manifest.data.spec if facts.manifest else None)

@@ -18,7 +18,10 @@ from edgekd.verify.quantization import Quantization
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """A graph and what follows from it alone; `manifest` is None for files that edgekd did not export."""
+    """A graph and what follows from it alone; `manifest` is None for files that edgekd did not export.
+
+    Rules look for what would make a failure pass where `hinted`; no verdict depends on that, and it takes time.
+    """
 
     graph: Graph
     manifest: Manifest | None
@@ -27,6 +30,7 @@ class Facts:
     activations: tuple[Quantization, ...]
     costs: Costs
     memory: ActivationMemory
+    hinted: bool = True
 
     @cached_property
     def lowered(self) -> Lowered:

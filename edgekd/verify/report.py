@@ -31,7 +31,7 @@ DEPLOYED = "deployed"  # the stage of the lineage that is the file itself
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class ModelRef(_Frozen):

@@ -42,8 +42,6 @@ class Request:
             UsageError: a number that no protocol can have, an unknown head or arithmetic, absurdly many episodes.
             DataError: an unknown split.
         """
-        from edgekd.data.imageset import checked_split
-        from edgekd.data.preprocess import LARGEST_SIDE, PIXELS
         from edgekd.heads import find_head
         from edgekd.verify.integer.requant import ARITHMETICS
 
@@ -53,19 +51,14 @@ class Request:
                 raise UsageError(unknown("arithmetic", name, ARITHMETICS))
         options.protocols()
         find_head(options.head)
-        if options.split:
-            checked_split(options.split)
         if options.episodes > MOST_EPISODES:
             raise UsageError(f"episodes must be at most {MOST_EPISODES:,}, not {options.episodes:,}")
-        if options.pixels not in PIXELS:
-            raise UsageError(unknown("way of pixels", options.pixels, PIXELS))
         if not 0 < options.most_seconds <= LARGEST_LIMIT_S:
             raise UsageError(
                 f"most-seconds must be above 0 and at most {LARGEST_LIMIT_S:,}, not {options.most_seconds:g}"
             )
-        if options.size is not None and not 1 <= options.size <= LARGEST_SIDE:
-            bound = "at least 1" if options.size < 1 else f"at most {LARGEST_SIDE:,}"
-            raise UsageError(f"size must be {bound}, not {options.size:,}")
+        if self != Request():  # the readers of images, which a static check does not wait for
+            _check_images(options)
 
     def options(self, manifest: Manifest | None, own_requant: str | None) -> Options:
         """Return the options for one file: what is not asked for is as when its lineage was measured.
@@ -89,6 +82,19 @@ class Request:
         """The profile's own stays where it is not replaced, only added to."""
         first = self.requant or ((own,) if own and self.more_requant else ())
         return tuple(dict.fromkeys((*first, *self.more_requant)))
+
+
+def _check_images(options: Options) -> None:
+    from edgekd.data.imageset import checked_split
+    from edgekd.data.preprocess import LARGEST_SIDE, PIXELS
+
+    if options.split:
+        checked_split(options.split)
+    if options.pixels not in PIXELS:
+        raise UsageError(unknown("way of pixels", options.pixels, PIXELS))
+    if options.size is not None and not 1 <= options.size <= LARGEST_SIDE:
+        bound = "at least 1" if options.size < 1 else f"at most {LARGEST_SIDE:,}"
+        raise UsageError(f"size must be {bound}, not {options.size:,}")
 
 
 def _last_measured(manifest: Manifest | None) -> tuple[AccuracyRow, ...]:

@@ -12,7 +12,7 @@ OPTIMIZED, UNOPTIMIZED = "onnxruntime", "onnxruntime:unoptimized"  # engines; a 
 class Row(BaseModel):
     """A frozen value that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class EngineRow(Row):

@@ -6,9 +6,11 @@ Every profile, graph and limit is drawn at random; what tightening means is writ
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -103,6 +105,12 @@ STRICTER = {
 NOT_LIMITS = {"name", "banks", "interleaved_channels", "shift_bits", "op", "role", "placement"}
 
 
+@pytest.fixture(scope="session")
+def bare_facts(many_facts: list[Facts]) -> list[Facts]:
+    """The same without hints, which nobody reads here and which take most of the time."""
+    return [replace(facts, hinted=False) for facts in many_facts]
+
+
 def verdict(facts: Facts, tree: Tree) -> int:
     return ORDER.index(verdict_of(check_all(facts, HardwareProfile.model_validate(tree))))
 
@@ -160,8 +168,8 @@ fast = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(trees, st.data())
-def test_tightening_a_limit_makes_no_verdict_better(many_facts: list[Facts], tree: Tree, data: st.DataObject) -> None:
-    facts = data.draw(st.sampled_from(many_facts), "graph")
+def test_tightening_a_limit_makes_no_verdict_better(bare_facts: list[Facts], tree: Tree, data: st.DataObject) -> None:
+    facts = data.draw(st.sampled_from(bare_facts), "graph")
     before = verdicts(facts, tree)
     for path, change in edits(tree):
         after = verdicts(facts, changed(tree, path, change))
@@ -169,11 +177,20 @@ def test_tightening_a_limit_makes_no_verdict_better(many_facts: list[Facts], tre
         assert max(after.values()) >= max(before.values())
 
 
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(trees, st.data())
+def test_no_finding_depends_on_hints(many_facts: list[Facts], tree: Tree, data: st.DataObject) -> None:
+    facts = data.draw(st.sampled_from(many_facts), "graph")
+    profile = HardwareProfile.model_validate(tree)
+    bare = [item.model_dump(exclude={"hint"}) for item in check_all(replace(facts, hinted=False), profile)]
+    assert [item.model_dump(exclude={"hint"}) for item in check_all(facts, profile)] == bare
+
+
 @fast
 @given(trees, st.data())
-def test_forgetting_a_key_never_makes_a_failure_pass(many_facts: list[Facts], tree: Tree, data: st.DataObject) -> None:
+def test_forgetting_a_key_never_makes_a_failure_pass(bare_facts: list[Facts], tree: Tree, data: st.DataObject) -> None:
     """A key that is gone is unknown: what did not pass does not pass now."""
-    facts = data.draw(st.sampled_from(many_facts), "graph")
+    facts = data.draw(st.sampled_from(bare_facts), "graph")
     sections = [key for key, value in tree.items() if isinstance(value, dict) and value]
     if not sections:
         return
@@ -187,9 +204,9 @@ def test_forgetting_a_key_never_makes_a_failure_pass(many_facts: list[Facts], tr
 
 @fast
 @given(trees, st.data())
-def test_a_forgotten_limit_of_an_operator_is_unknown(many_facts: list[Facts], tree: Tree, data: st.DataObject) -> None:
+def test_a_forgotten_limit_of_an_operator_is_unknown(bare_facts: list[Facts], tree: Tree, data: st.DataObject) -> None:
     """`unlisted` goes too: it says that all limits are listed, and now they are not."""
-    facts = data.draw(st.sampled_from(many_facts), "graph")
+    facts = data.draw(st.sampled_from(bare_facts), "graph")
     index = data.draw(st.integers(0, len(tree["ops"]) - 1), "entry")
     entry = tree["ops"][index]
     limits = sorted(entry.keys() - {"op", "unlisted"})

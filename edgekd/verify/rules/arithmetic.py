@@ -77,7 +77,10 @@ def accumulator_width(facts: Facts, profile: HardwareProfile) -> Iterator[Findin
     if limit is None:
         yield unsaid(profile, "accumulator_bits", f"sums of up to {widest} bits", widest)
         return
-    source, hint = profile.source("accumulator_bits"), sums_hint(facts, limit) if widest > limit else None
+    source, hint = (
+        profile.source("accumulator_bits"),
+        sums_hint(facts, limit) if widest > limit and facts.hinted else None,
+    )
     for row in rows:
         if row.bits > limit:
             message = f"the sums of {row.node} reach {row.low}..{row.high}: {row.bits} bits, the target has {limit}"

@@ -57,7 +57,7 @@ def _in_banks(facts: Facts, profile: HardwareProfile, plan: Plan, region: Region
         "message": _collision(plan, crowds[0], region),
         "node": facts.memory.steps[crowds[0].step].name if facts.memory.steps else None,
         "value": crowds[0].bytes,
-        "hint": _hint(facts, profile, region) if proven else None,
+        "hint": _hint(facts, profile, region) if proven and facts.hinted else None,
     }
     return Finding.model_validate(found | common)
 

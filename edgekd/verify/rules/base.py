@@ -23,7 +23,7 @@ class Finding(BaseModel):
     make a failure pass, where that can be computed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     rule: str = ""
     status: Status

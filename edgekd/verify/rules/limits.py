@@ -82,7 +82,8 @@ def _of(facts: Facts, profile: HardwareProfile, name: str) -> Iterator[Finding]:
     """Yield every failure, what is unknown once an operator, and one line where all nodes with limits pass."""
     found = [(item, node) for node in assess(facts, profile) for item in node.findings.get(name, ())]
     unknown = {item.attribute: item for item, _ in reversed(found) if item.status == "unknown"}
-    failed = [_with_hint(facts, item, node, profile) for item, node in found if item.status == "fail"]
+    failures = [(item, node) for item, node in found if item.status == "fail"]
+    failed = [_with_hint(facts, item, node, profile) if facts.hinted else item for item, node in failures]
     yield from failed
     yield from reversed(list(unknown.values()))
     if found and not failed and not unknown:

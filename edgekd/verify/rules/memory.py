@@ -80,7 +80,7 @@ def activation_memory(facts: Facts, profile: HardwareProfile) -> Iterator[Findin
             value=plan.peak_bytes,
             limit=room.bytes,
             source=profile.source(_KEY),
-            hint=_arena_hint(facts, profile, room) if status != "pass" else None,
+            hint=_arena_hint(facts, profile, room) if status != "pass" and facts.hinted else None,
         )
 
 

@@ -3,7 +3,8 @@
 The conventions, stated here and nowhere else:
 
 - A parameter is one element of a constant that reaches a weight or bias input, through any quantizers and views: of
-  Conv, Gemm and MatMul; of BatchNormalization, PRelu and element-wise operators where it has more than one element.
+  Conv, Gemm and MatMul; of BatchNormalization, PRelu, element-wise operators and Concat where it has more than one
+  element.
   Each constant counts once. What is computed from constants alone counts as its result, the tensor that a deployment
   stores, and its operands do not: scaled, sliced, joined or normalized weights are as many as the layer reads.
   Scales, zero points, shapes and clip limits are not parameters.
@@ -16,7 +17,7 @@ The conventions, stated here and nowhere else:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,10 +38,13 @@ _LEARNED: Mapping[str, tuple[int, ...]] = {
 _PARAMETER_INPUTS: Mapping[str, tuple[int, ...]] = {
     **_LEARNED,
     "Gather": (0,),
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), (0, 1)),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow"), (0, 1)),
+    "Where": (1, 2),
     "QLinearAdd": (0, 3),
     "QLinearMul": (0, 3),
 }
+_ALL_INPUTS = frozenset({"Concat", "Max", "Mean", "Min", "Sum"})
+_LARGE = 1_024  # elements: no shape, limit or list of axes has more
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Costs:
 
     `by_bits` splits `weight_bytes` by bit-width, biases apart.
     `unknown` are the operators whose MACs are missing in the total, `unweighed` those whose parameters are: they have
-    graphs of their own, or weights that come when they run.
+    graphs of their own, or weights that come when they run. `uncounted` are large constants, stored or computed from
+    such, or of a size that is not known, that operators read and that are no parameters by the conventions above.
     """
 
     parameters: int
@@ -72,6 +77,7 @@ class Costs:
     layers: tuple[LayerCost, ...]
     unknown: tuple[Node, ...]
     unweighed: tuple[Node, ...]
+    uncounted: tuple[str, ...] = ()
 
 
 def costs_of(graph: Graph, layers: tuple[Layer, ...]) -> Costs:
@@ -90,6 +96,7 @@ def costs_of(graph: Graph, layers: tuple[Layer, ...]) -> Costs:
         unknown=tuple(node for node in graph.nodes if kind_of(node) is None)
         + tuple(layer.node for layer in layers if layer.macs is None),
         unweighed=_unweighed(graph, layers),
+        uncounted=tuple(_uncounted(graph, {constant.tensor for constant in stored})),
     )
 
 
@@ -136,7 +143,8 @@ def _other_constants(graph: Graph) -> list[Stored]:
     for node in graph.nodes:
         if kind_of(node) is Kind.LAYER or node.outputs[0] in graph.fixed:
             continue
-        positions = range(len(node.inputs)) if kind_of(node) is None else _PARAMETER_INPUTS.get(node.op, ())
+        every = kind_of(node) is None or node.op in _ALL_INPUTS
+        positions = range(len(node.inputs)) if every else _PARAMETER_INPUTS.get(node.op, ())
         constants = (stored_constant(graph, node.input(position)) for position in positions)
         found += [constant for constant in constants if constant and constant.elements > 1]
     return found
@@ -145,6 +153,19 @@ def _other_constants(graph: Graph) -> list[Stored]:
 def _unweighed(graph: Graph, layers: Iterable[Layer]) -> tuple[Node, ...]:
     without = {id(layer.node) for layer in layers if not layer.weighed}
     return tuple(node for node in graph.nodes if node.has_subgraph or id(node) in without or _learns(graph, node))
+
+
+def _uncounted(graph: Graph, counted: Collection[str]) -> Iterator[str]:
+    """What only scales quantizers and layers, or is folded away with a normalization, is left out by convention."""
+    names: dict[str, None] = {}
+    for node in graph.nodes:
+        by_convention = node.op in _LEARNED or kind_of(node) in {Kind.LAYER, Kind.QUANTIZER}
+        if not by_convention and node.outputs[0] not in graph.fixed:
+            names.update(dict.fromkeys(name for name in node.inputs if name in graph.fixed))
+    for name in names:
+        constant = stored_constant(graph, name)
+        if constant is None or (constant.elements > _LARGE and constant.tensor not in counted):
+            yield name
 
 
 def _learns(graph: Graph, node: Node) -> bool:

@@ -135,3 +135,49 @@ def test_what_is_not_counted_is_required_in_vain() -> None:
     assert QUANTITIES["params"].read(Stub(), {}) == []  # type: ignore[arg-type]  # only its parameters are read
     Stub.params = Params(total=3, cap=None)
     assert [item.value for item in QUANTITIES["params"].read(Stub(), {})] == [3]  # type: ignore[arg-type]  # as above
+
+
+def reads_huge(folder: Path, op: str, source: str, elements: int = 2**22) -> Facts:
+    """`op` reads x and a constant of many elements, which the file computes from a few bytes."""
+    made = {
+        "ConstantOfShape": helper.make_node("ConstantOfShape", ["to"], ["huge"]),
+        "Expand": helper.make_node("Expand", ["one", "to"], ["huge"]),
+        "Tile": helper.make_node("Tile", ["one", "to"], ["huge"]),
+    }[source]
+    inputs = {"Where": ["yes", "x", "huge"], "Gather": ["x", "at"], "Expand": ["x", "shape"]}.get(op, ["x", "huge"])
+    more = [
+        helper.make_node("Cast", ["huge"], [name], to=TensorProto.INT64) for name in ("at", "shape") if name in inputs
+    ]
+    keys: dict[str, Any] = {"axis": 0} if op == "Concat" else {}
+    constants = {"to": np.array([elements]), "one": np.ones(1, np.float32), "yes": np.array(True)}
+    graph = helper.make_graph(
+        [made, *more, helper.make_node(op, inputs, ["y"], name="reads", **keys)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [elements if op == "Concat" else 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    path = folder / "huge.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
+    return facts_of(read_graph(path))
+
+
+@pytest.mark.parametrize("source", ["ConstantOfShape", "Expand", "Tile"])
+@pytest.mark.parametrize("op", ["Add", "Max", "Where", "Concat", "Pow", "Sum"])
+def test_a_huge_computed_constant_counts(tmp_path: Path, op: str, source: str) -> None:
+    costs = reads_huge(tmp_path, op, source).costs
+    assert (costs.parameters, costs.weight_bytes) == (2**22, 2**24)
+    assert costs.uncounted == ()
+
+
+def test_a_huge_constant_that_is_no_parameter_is_a_finding(tmp_path: Path) -> None:
+    facts = reads_huge(tmp_path, "Gather", "Expand")
+    assert facts.costs.uncounted == ("at",)
+    (found,) = [item for item in check_all(facts, HardwareProfile(name="p")) if item.rule == "constants-counted"]
+    assert (found.status, found.node, found.value) == ("unknown", "reads", "at")
+    assert "reads the constant 'at' of 4,194,304 elements" in found.message
+
+
+def test_small_constants_are_shapes_and_limits(tmp_path: Path) -> None:
+    assert reads_huge(tmp_path, "Gather", "Expand", elements=1_024).costs.uncounted == ()
+    assert reads_huge(tmp_path, "Gather", "Expand", elements=1_025).costs.uncounted == ("at",)

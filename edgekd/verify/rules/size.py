@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -23,6 +24,16 @@ def parameters(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
         hint = hint or too_many(facts, facts.costs.parameters - cap, "parameters")
         found = found.model_copy(update={"hint": hint})
     yield found
+
+
+@rule("constants-counted")
+def constants_counted(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:  # noqa: ARG001 - on the file alone
+    """Every large constant that an operator reads is counted among the parameters."""
+    for name in facts.costs.uncounted:
+        shape, readers = facts.graph.value(name).shape, facts.graph.consumers.get(name, ())
+        size = "of a size that the file does not tell" if shape is None else f"of {math.prod(shape):,} elements"
+        message = f"{readers[0].name} reads the constant '{name}' {size}, which is in no count of parameters and bytes"
+        yield Finding(status="unknown", message=message, node=readers[0].name, attribute="constant", value=name)
 
 
 @rule("layers", "layers")

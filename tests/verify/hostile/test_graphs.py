@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.verify import Report
+from edgekd.verify import Report, find_models, verify_each
 
 Change = Callable[[onnx.ModelProto], None]
 Save = Callable[[onnx.ModelProto | bytes], Path]
@@ -293,6 +293,16 @@ def test_what_only_its_author_can_judge_must_be_changed(
     code, text = command_line(save(good))
     assert code == 2
     assert re.search(rf"Error: .*model\.onnx: {message}", text)
+
+
+def test_a_custom_operator_does_not_stop_the_files_after_it(good: onnx.ModelProto, save: Save) -> None:
+    fine = save(good)
+    fine.rename(fine.with_name("z.onnx"))
+    FAILED["custom_operator"][0](good)
+    first, second = verify_each(find_models(save(good).parent), "stm32h743", static=True)
+    assert isinstance(first, Report)
+    assert isinstance(second, Report)
+    assert ("custom operator Nothing" in first.errors[0], second.errors) == (True, ())
 
 
 def test_of_many_custom_operators_the_first_are_named(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekd.axes import CHANNELS_FIRST, Axes, axes_of
-from edgekd.verify.graph import Graph, once_per_graph
+from edgekd.verify.graph import Graph, once_each
 from edgekd.verify.operators import plain_name
 from edgekd.verify.readers import computing_readers
 from edgekd.verify.uses import CONVS, GLOBAL_POOLS, POOLS
@@ -11,7 +11,7 @@ from edgekd.verify.uses import CONVS, GLOBAL_POOLS, POOLS
 _READ_FIRST = CONVS | POOLS | GLOBAL_POOLS  # operators that read no image whose channels are last
 
 
-@once_per_graph
+@once_each
 def image_axes(graph: Graph) -> Axes:
     """Return where the first graph input has its channels: as its shape says, unless an operator reads it otherwise."""
     name = graph.inputs[0]

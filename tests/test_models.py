@@ -1,56 +1,99 @@
-"""The released files are what their reports say, and compute their golden vectors."""
+"""The zoo: every released file is what its report and card say, and computes its golden vectors."""
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgekd.files import sha256_file
-from edgekd.manifest import Manifest
-from edgekd.onnx_session import open_session
-from edgekd.profile import load_profile
+from edgekd.onnx_session import Optimization, open_session
+from edgekd.profile import load_profile, profile_names
 from edgekd.verify import verify
+from edgekd.verify.integer.golden import golden_path, read_golden
+from edgekd.zoo import CARD, FILES, GOLDEN, MODEL, GoldenBound, ZooModel, find_model, zoo_names
 
-MODELS = Path(__file__).parent.parent / "models"
-RELEASED = sorted(path.parent for path in MODELS.glob("*/model.onnx"))
+ROOT = Path(__file__).parent.parent
+ZOO = [find_model(name) for name in zoo_names()]
 
 
-def manifest_of(folder: Path) -> Manifest:
-    session = open_session(folder / "model.onnx")
-    manifest = Manifest.from_metadata(session.get_modelmeta().custom_metadata_map)
-    assert manifest is not None
-    return manifest
+def each(function: object) -> object:
+    return pytest.mark.parametrize("model", ZOO, ids=lambda model: model.name)(function)
 
 
 def test_there_are_released_models() -> None:
-    assert RELEASED
+    assert {model.manifest.data.spec for model in ZOO} >= {"miniimagenet", "omniglot"}
 
 
-@pytest.mark.parametrize("folder", RELEASED, ids=lambda folder: folder.name)
-def test_a_report_is_about_the_file_beside_it(folder: Path) -> None:
-    report = json.loads((folder / "report.json").read_text())
-    assert report["model"]["sha256"] == sha256_file(folder / "model.onnx")
-    assert {row["shot"] for row in report["accuracy"]} == {1, 5}
-    again = verify(folder / "model.onnx", static=True)
-    assert again.params.total == report["params"]["total"]
-    assert report["verdict"] in {"pass", "unknown"}
+@each
+def test_a_folder_is_whole_and_its_report_is_about_the_file(model: ZooModel) -> None:
+    assert {path.name for path in model.folder.iterdir()} == set(FILES)
+    report = model.report
+    assert report.model.sha256 == sha256_file(model.folder / MODEL)
+    assert report.model.path == f"models/{model.name}/{MODEL}"
+    assert {row.shot for row in model.accuracy} == {1, 5}
+    assert all(row.episodes == 10_000 and row.split == "test" for row in report.accuracy)
+    assert not report.errors
 
 
-@pytest.mark.parametrize("folder", RELEASED, ids=lambda folder: folder.name)
-def test_golden_vectors_are_those_of_the_manifest_and_within_one_step(folder: Path) -> None:
-    assert sha256_file(folder / "model.golden.npz") == manifest_of(folder).golden_sha256
-    session = open_session(folder / "model.onnx")
-    with np.load(folder / "model.golden.npz", allow_pickle=False) as golden:
-        found = np.concatenate([session.run(None, {"pixels": row[None]})[0] for row in golden["pixels"]])
-        difference = np.abs(found.astype(int) - golden["embedding"].astype(int))
-    assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.01
+@each
+def test_the_verdict_and_the_figures_come_out_again(model: ZooModel) -> None:
+    again, report = verify(model.folder / MODEL, static=True), model.report
+    assert again.verdict == report.verdict
+    assert report.verdict in {"pass", "unknown"}
+    assert (again.params, again.macs) == (report.params, report.macs)
+    assert again.memory.weight_bytes == report.memory.weight_bytes
+    assert again.memory.peak_activation_bytes == report.memory.peak_activation_bytes
+    assert again.certificate == report.certificate
 
 
-@pytest.mark.parametrize("folder", RELEASED, ids=lambda folder: folder.name)
-def test_the_profile_has_not_changed_since(folder: Path) -> None:
-    manifest = manifest_of(folder)
-    assert load_profile(manifest.profile).sha256 == manifest.profile_sha256
+@each
+def test_golden_vectors_come_out_within_the_bound_that_the_card_states(model: ZooModel) -> None:
+    path = golden_path(model.folder / MODEL)
+    golden = read_golden(path)
+    assert path.name == GOLDEN
+    assert golden.sha256 == model.manifest.golden_sha256
+    bound = GoldenBound.of(model.manifest.quantization)
+    assert str(bound) in (model.folder / CARD).read_text()
+    levels: tuple[Optimization, ...] = ("none", "all")
+    for level in levels:
+        session = open_session(model.folder / MODEL, level)
+        found = np.concatenate([session.run(None, {"pixels": row[None]})[0] for row in golden.pixels])
+        difference = np.abs(found.astype(int) - golden.embedding)
+        assert difference.max() <= bound.max_lsb, level
+        assert (difference > 0).mean() <= bound.max_share, level
+
+
+@each
+def test_the_recipe_names_the_data_alone_and_is_that_of_the_file(model: ZooModel) -> None:
+    recipe = model.recipe
+    assert recipe.data.spec == model.manifest.data.spec
+    assert ":" not in recipe.data.spec
+    assert recipe.profile == model.manifest.profile
+    assert model.stage("distill") is not None
+    assert recipe.student.backbone == model.report.lineage[-1].backbone
+    assert model.about[0]
+
+
+@each
+def test_the_profile_has_not_changed_since(model: ZooModel) -> None:
+    assert load_profile(model.manifest.profile).sha256 == model.manifest.profile_sha256
+
+
+@each
+def test_a_card_has_the_verdict_of_every_profile_and_the_licence_of_the_data(model: ZooModel) -> None:
+    card = (model.folder / CARD).read_text()
+    for name in profile_names():
+        assert f"| `{name}` | {verify(model.folder / MODEL, name, static=True).verdict} |" in card
+    (licence,) = [line for line in card.splitlines() if line.startswith("Licence of the data: ")]
+    assert "not known" not in licence
+
+
+def test_cards_and_tables_are_those_of_the_files() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "model_cards.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -32,7 +32,8 @@ Download = Callable[[Path], None]
 class Entry:
     """A dataset that a spec can name.
 
-    `download` fills a folder with the dataset's files; None where that must be done by hand.
+    `download` fills a folder with the dataset's files; None where that must be done by hand. `licence` is that of the
+    images, with its source.
     """
 
     name: str
@@ -40,18 +41,24 @@ class Entry:
     read: Read
     embedded: bool = False
     download: Download | None = None
+    licence: str = "not known"
 
 
 DATASETS: dict[str, Entry] = {}
 
 
 def dataset(
-    name: str, summary: str, *, embedded: bool = False, download: Download | None = None
+    name: str,
+    summary: str,
+    *,
+    embedded: bool = False,
+    download: Download | None = None,
+    licence: str = Entry.licence,
 ) -> Callable[[Read], Read]:
     """Register the decorated reader under `name`."""
 
     def register(read: Read) -> Read:
-        DATASETS[name] = Entry(name, summary, read, embedded, download)
+        DATASETS[name] = Entry(name, summary, read, embedded, download, licence)
         return read
 
     return register

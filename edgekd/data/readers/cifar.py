@@ -14,6 +14,7 @@ from edgekd.data.request import Request
 from edgekd.data.source import open_source
 
 SITE = "https://www.cs.toronto.edu/~kriz"
+LICENCE = f"none stated; its authors ask for a citation ({SITE}/cifar.html)"
 CIFAR10_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 CIFAR100_FILES = ("train.bin", "test.bin")
 
@@ -21,7 +22,7 @@ download_cifar10 = archive_download(f"{SITE}/cifar-10-binary.tar.gz", "c32a1d4ab
 download_cifar100 = archive_download(f"{SITE}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8")
 
 
-@dataset("cifar10", "photographs, 3x32x32, 10 classes, closed", download=download_cifar10)
+@dataset("cifar10", "photographs, 3x32x32, 10 classes, closed", download=download_cifar10, licence=LICENCE)
 def read_cifar10(request: Request) -> Dataset:
     """Read CIFAR-10: the same ten classes in train, val (a seeded tenth of the training images) and test.
 
@@ -39,7 +40,12 @@ def read_cifar10(request: Request) -> Dataset:
     )
 
 
-@dataset("cifar100", "CIFAR-FS: photographs, 3x32x32, 64/16/20 novel classes of CIFAR-100", download=download_cifar100)
+@dataset(
+    "cifar100",
+    "CIFAR-FS: photographs, 3x32x32, 64/16/20 novel classes of CIFAR-100",
+    download=download_cifar100,
+    licence=LICENCE,
+)
 def read_cifar100(request: Request) -> Dataset:
     """Read CIFAR-100 as CIFAR-FS: classes split 64/16/20 as published, each with its 600 training and test images.
 

@@ -8,7 +8,11 @@ from edgekd.data.request import Request
 from edgekd.data.source import open_source
 
 
-@dataset("folder", "your images: train/[val/]test of class folders, or class folders; a folder or a zip")
+@dataset(
+    "folder",
+    "your images: train/[val/]test of class folders, or class folders; a folder or a zip",
+    licence="whatever its owner says",
+)
 def read_folder(request: Request) -> Dataset:
     """Read class folders of JPEG, PNG, BMP, WebP or any other format that PIL decodes.
 

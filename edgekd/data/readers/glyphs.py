@@ -9,7 +9,12 @@ from edgekd.data.registry import Dataset, dataset
 from edgekd.data.request import Request
 
 
-@dataset("glyphs", "characters of several scripts, 3x32x32, 64/16/20 novel classes; made on the spot", embedded=True)
+@dataset(
+    "glyphs",
+    "characters of several scripts, 3x32x32, 64/16/20 novel classes; made on the spot",
+    embedded=True,
+    licence="drawn from the free fonts that matplotlib ships (https://matplotlib.org/stable/project/license.html)",
+)
 def read_glyphs(request: Request) -> Dataset:
     """Render the set, or find it rendered; `seed` draws everything but the characters themselves."""
 

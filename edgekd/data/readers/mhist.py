@@ -23,7 +23,11 @@ PARTITIONS = ("train", "test")
 Rows = Mapping[tuple[str, str], tuple[str, ...]]  # partition and class -> file names
 
 
-@dataset("mhist", "histology of polyps, 3x224x224, 2 classes, closed: annotations.csv and images")
+@dataset(
+    "mhist",
+    "histology of polyps, 3x224x224, 2 classes, closed: annotations.csv and images",
+    licence="a research use agreement (https://bmirds.github.io/MHIST)",
+)
 def read_mhist(request: Request) -> Dataset:
     """Read annotations.csv and the images that it lists, wherever they lie, or in a zip beside it.
 

@@ -25,7 +25,12 @@ TEST_FRACTION = 0.2  # of the 10,000 published test images, where they are all t
 Pair = tuple[Path, Path]  # the files of images and of labels
 
 
-@dataset("mnist", "handwritten digits, 1x28x28, 10 classes, closed", download=torchvision_download("MNIST"))
+@dataset(
+    "mnist",
+    "handwritten digits, 1x28x28, 10 classes, closed",
+    download=torchvision_download("MNIST"),
+    licence="CC BY-SA 3.0, by what its mirrors say (https://keras.io/api/datasets/mnist)",
+)
 def read_mnist(request: Request) -> Dataset:
     """Read LeCun's handwritten digits.
 
@@ -38,7 +43,10 @@ def read_mnist(request: Request) -> Dataset:
 
 
 @dataset(
-    "fashion-mnist", "articles of clothing, 1x28x28, 10 classes, closed", download=torchvision_download("FashionMNIST")
+    "fashion-mnist",
+    "articles of clothing, 1x28x28, 10 classes, closed",
+    download=torchvision_download("FashionMNIST"),
+    licence="MIT (https://github.com/zalandoresearch/fashion-mnist)",
 )
 def read_fashion_mnist(request: Request) -> Dataset:
     """Read Zalando's articles of clothing.

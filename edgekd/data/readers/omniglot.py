@@ -30,7 +30,12 @@ VAL_FRACTION = 0.2
 PARTS = ("background", "evaluation")
 
 
-@dataset("omniglot", "handwritten characters, 1x28x28, novel alphabets", download=torchvision_download("Omniglot"))
+@dataset(
+    "omniglot",
+    "handwritten characters, 1x28x28, novel alphabets",
+    download=torchvision_download("Omniglot"),
+    licence="MIT (https://github.com/brendenlake/omniglot)",
+)
 def read_omniglot(request: Request) -> Dataset:
     """Read images_background and images_evaluation: both as .npz, as .zip or as ALPHABET/character/*.png folders.
 

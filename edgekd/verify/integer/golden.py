@@ -1,8 +1,8 @@
 """The golden vectors beside an exported file: inputs, the integers expected of them, and float activations.
 
-`<stem>.golden.npz` holds `pixels` int8 (n, c, h, w), `embedding` integers (n, d) and maybe `float/<tensor>`, float
-arrays (n or fewer, ...): the float student's values of a quantized tensor of the graph. The file is untrusted: read
-without pickles, bounded.
+`<stem>.golden.npz`, or `golden.npz` beside a `model.onnx`, holds `pixels` int8 (n, c, h, w), `embedding` integers
+(n, d) and maybe `float/<tensor>`, float arrays (n or fewer, ...): the float student's values of a quantized tensor of
+the graph. The file is untrusted: read without pickles, bounded.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class Golden:
 
 
 def golden_path(model: Path) -> Path:
-    """Return where the golden vectors of a model file lie."""
-    return model.with_name(f"{model.stem}.golden.npz")
+    """Return where the golden vectors of a model file lie; a folder that holds one `model.onnx` may call them so."""
+    own, plain = model.with_name(f"{model.stem}.golden.npz"), model.with_name("golden.npz")
+    return plain if model.name == "model.onnx" and plain.exists() and not own.exists() else own
 
 
 def read_golden(path: Path) -> Golden:

@@ -225,7 +225,7 @@ def test_released_students(name: str, program_of: Any, run: Any, onnxruntime_of:
     onnxruntime without optimizations is the reference: its fused kernels saturate on CPUs without VNNI.
     """
     model = onnx.load(ROOT / "models" / name / "model.onnx")
-    golden = np.load(ROOT / "models" / name / "model.golden.npz")
+    golden = np.load(ROOT / "models" / name / "golden.npz")
     found = run(program_of(model), "ort", golden["pixels"]).astype(int)
     plain = [onnxruntime_of(model, image[None], optimized=False) for image in golden["pixels"]]
     difference = np.abs(found - np.concatenate(plain))

@@ -1,0 +1,157 @@
+"""The zoo: released students, a folder each; where they lie, what their files say, how to copy one.
+
+models/<name>/  recipe.toml  model.onnx  golden.npz  report.json  card.md
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from edgekd.errors import ModelError, StorageError, UsageError, unknown
+from edgekd.files import write_together, writer_of
+from edgekd.manifest import AccuracyRow, Manifest, QuantScheme, StageResult
+from edgekd.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from edgekd.verify import Report
+
+WHEEL_FOLDER = Path(__file__).parent / "_models"
+CHECKOUT_FOLDER = Path(__file__).parent.parent / "models"
+
+RECIPE, MODEL, GOLDEN, REPORT, CARD = FILES = ("recipe.toml", "model.onnx", "golden.npz", "report.json", "card.md")
+MAIN_ENGINE = "onnxruntime"
+_FLOAT_STAGES = ("student", "meta", "head", "distill")  # the latest first
+
+
+@dataclass(frozen=True)
+class GoldenBound:
+    """How far onnxruntime without optimizations may be from the golden integers: LSB, and share of the elements."""
+
+    max_lsb: int
+    max_share: float
+
+    @classmethod
+    def of(cls, scheme: QuantScheme) -> GoldenBound:
+        """Scales that are powers of two leave nothing to round differently; others only what lies half way."""
+        return cls(0, 0.0) if scheme.scale == "power_of_two" else cls(1, 0.01)
+
+    def __str__(self) -> str:
+        if self.max_lsb == 0:
+            return "every golden integer comes out, bit for bit"
+        return f"golden integers come out within {self.max_lsb} LSB, at least {1 - self.max_share:.0%} of them exactly"
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """A released student: its folder and what the files in it say."""
+
+    name: str
+    folder: Path
+
+    @cached_property
+    def report(self) -> Report:
+        """What `edgekd verify` wrote when the student was released.
+
+        Raises:
+            ModelError: it is missing or damaged.
+        """
+        from edgekd.verify import Report
+
+        path = self.folder / REPORT
+        try:
+            return Report.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ModelError(f"{path} is not a report of edgekd verify: {str(error).splitlines()[0]}") from error
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the ONNX file says about itself.
+
+        Raises:
+            ModelError: it cannot be read, or edgekd did not write it.
+        """
+        from edgekd.verify.reading import read_graph
+
+        path = self.folder / MODEL
+        manifest = Manifest.from_metadata(read_graph(path).metadata)
+        if manifest is None:
+            raise ModelError(f"{path} has no manifest: edgekd did not export it")
+        return manifest
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe that repeats it.
+
+        Raises:
+            RecipeError: it is missing or damaged.
+        """
+        return load_recipe(self.folder / RECIPE)
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """What the recipe's first comment lines say: what was trained on, in short, then anything else to know."""
+        lines = (self.folder / RECIPE).read_text().splitlines()
+        first = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+        return tuple(line.removeprefix("#").strip() for line in lines[:first])
+
+    @property
+    def accuracy(self) -> tuple[AccuracyRow, ...]:
+        """The accuracy of the file in onnxruntime, for every protocol that was measured."""
+        return tuple(row for row in self.report.accuracy if row.engine == MAIN_ENGINE)
+
+    @property
+    def float_student(self) -> StageResult | None:
+        """The stage whose network was quantized."""
+        stages = {stage.stage: stage for stage in self.report.lineage}
+        return next((stages[name] for name in _FLOAT_STAGES if name in stages), None)
+
+    def stage(self, name: str) -> StageResult | None:
+        """Return one step on the way to the file, None where there was no such step."""
+        return next((stage for stage in self.report.lineage if stage.stage == name), None)
+
+
+def zoo_folder() -> Path:
+    """Return the folder of the released students: in a checkout `models`, else the one installed with the package."""
+    return WHEEL_FOLDER if WHEEL_FOLDER.is_dir() else CHECKOUT_FOLDER
+
+
+def zoo_names() -> list[str]:
+    """Return the names of the released students, sorted."""
+    return sorted(path.parent.name for path in zoo_folder().glob(f"*/{MODEL}"))
+
+
+def find_model(name: str) -> ZooModel:
+    """Return a released student.
+
+    Raises:
+        ModelError: there is none of that name (with the nearest one).
+    """
+    if name not in zoo_names():
+        raise ModelError(unknown("model", name, zoo_names()))
+    return ZooModel(name, zoo_folder() / name)
+
+
+def copy_model(model: ZooModel, folder: Path) -> None:
+    """Copy the files of a released student into a folder, made where it is not there.
+
+    Raises:
+        UsageError: another file of one of these names is there already.
+        ModelError: a file of the student is missing.
+        StorageError: the folder cannot be written.
+    """
+    try:
+        content = {folder / name: (model.folder / name).read_bytes() for name in FILES}
+    except OSError as error:
+        raise ModelError(f"{model.folder} is not whole: {error.strerror} ({error.filename})") from error
+    try:
+        others = [path.name for path, data in content.items() if path.exists() and path.read_bytes() != data]
+    except OSError as error:
+        raise StorageError(f"cannot write {error.filename}: {error.strerror}") from error
+    if others:
+        raise UsageError(f"{folder} has another {others[0]} already; name another folder with --out")
+    write_together({path: writer_of(data) for path, data in content.items()})

@@ -1,0 +1,81 @@
+"""A folder of the zoo out of a finished run, by the maintainers' command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekd.distill.pipeline import run_distillation
+from edgekd.distill.session import open_session
+from edgekd.recipe import load_recipe
+from edgekd.run import Run
+from edgekd.zoo import FILES, ZooModel
+
+ROOT = Path(__file__).parents[2]
+SHORT = ["teacher.epochs=0", "distill.epochs=1", "meta.enabled=false", "baseline.enabled=false", "quantize.method=ptq"]
+
+
+def trained(recipe: Path, spec: str, folder: Path) -> Run:
+    return run_distillation(
+        load_recipe(recipe, [f"data.spec={spec}", *SHORT]), folder, open_session("fp32", 0, cpu=True)
+    )
+
+
+def release(folder: Path, data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "EDGEKD_DATA": str(data), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "tools" / "release_model.py"), *arguments, "--into", str(folder / "zoo")]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def data(tmp_path: Path, image_folder: Path) -> Path:
+    """A data folder in which a set's name alone finds the images."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "miniimagenet").symlink_to(image_folder)
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("pot", [False, True], ids=["float", "pot"])
+def test_a_run_becomes_a_folder_of_the_zoo(
+    tmp_path: Path, tiny_recipe: Path, image_folder: Path, data: Path, *, pot: bool
+) -> None:
+    run = trained(tiny_recipe, f"miniimagenet:{image_folder}", tmp_path / "run")
+    options = ["--about", "Tiny checkers", "--about", "More.", "--episodes", "100", "--way", "3", *["--pot"] * pot]
+    done = release(tmp_path, data, str(run.folder), "tiny", *options)
+    assert done.returncode == 0, done.stderr
+    model = ZooModel("tiny", tmp_path / "zoo" / "tiny")
+    assert {path.name for path in model.folder.iterdir()} == set(FILES)
+    assert model.about == ("Tiny checkers", "More.")
+    assert str(image_folder) not in "".join((model.folder / name).read_text("latin-1") for name in FILES)
+    assert model.recipe == run.recipe.model_copy(
+        update={"data": run.recipe.data.model_copy(update={"spec": "miniimagenet"})}
+    )
+    assert {row.way for row in model.accuracy} == {5, 3}
+    assert all(row.episodes == 100 for row in model.report.accuracy)
+    golden = [item.status for item in model.report.findings if item.rule == "golden-vectors"]
+    assert golden == ["pass"]
+    assert model.manifest.quantization.scale == ("power_of_two" if pot else "float")
+    card = (model.folder / "card.md").read_text()
+    assert ("edgekd export --int8 --pot " in card) == pot
+    assert ("bit for bit" in card) == pot
+
+
+def test_data_that_others_cannot_have_are_refused(
+    tmp_path: Path, tiny_recipe: Path, image_folder: Path, data: Path
+) -> None:
+    run = trained(tiny_recipe, f"folder:{image_folder}", tmp_path / "run")
+    done = release(tmp_path, data, str(run.folder), "tiny", "--about", "x")
+    assert done.returncode == 1
+    assert "is a folder of this machine" in done.stderr
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_data_that_are_not_at_hand_are_named(tmp_path: Path, tiny_recipe: Path, image_folder: Path) -> None:
+    run = trained(tiny_recipe, f"miniimagenet:{image_folder}", tmp_path / "run")
+    done = release(tmp_path, tmp_path / "nowhere", str(run.folder), "tiny", "--about", "x")
+    assert done.returncode == 1
+    assert "'miniimagenet' is not at" in done.stderr

@@ -1,0 +1,141 @@
+"""Make models/NAME of a finished run: export, full verify, recipe, card; then the tables of models.
+
+    python tools/release_model.py runs/omniglot omniglot-conv4 --about "Omniglot, all of it, 28x28"
+
+The first `--about` says in a few words what the student was trained on, further ones what else to know. `--pot` exports
+powers of two. `--way 20` measures 20-way episodes too. Paths of this machine stay out of recipe and manifest: the data
+are named alone, and must be where `edgekd data list` looks for them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import onnx
+
+from edgekd.errors import EdgekdError, UsageError
+from edgekd.export import export_run
+from edgekd.files import write_bytes, write_text
+from edgekd.manifest import Manifest, StageResult
+from edgekd.passes import stamp
+from edgekd.profile import profile_names
+from edgekd.recipe import Recipe, to_toml
+from edgekd.report.card import model_card
+from edgekd.run import Run
+from edgekd.verify import Report, Request, verify
+from edgekd.zoo import CARD, GOLDEN, MODEL, RECIPE, REPORT, ZooModel
+
+EPISODES = 10_000
+MODELS = Path(__file__).parent.parent / "models"
+
+
+def bare(spec: str) -> str:
+    """Return the name of an image set without its path.
+
+    Raises:
+        UsageError: it has no name of its own, so that nobody else could find it.
+    """
+    name = spec.partition(":")[0]
+    if name == "folder":
+        raise UsageError(f"{spec} is a folder of this machine; a released student needs data that others can have")
+    return name
+
+
+def released_recipe(recipe: Recipe) -> Recipe:
+    """Return the recipe without paths of this machine.
+
+    Raises:
+        UsageError: it rests on a profile or on data that are not public.
+    """
+    if recipe.profile not in profile_names():
+        raise UsageError(f"profile {recipe.profile} does not come with edgekd")
+    images = recipe.distill.images
+    weights = recipe.teacher.weights
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"spec": bare(recipe.data.spec)}),
+            "distill": recipe.distill.model_copy(update={"images": bare(images) if images else None}),
+            "teacher": recipe.teacher.model_copy(update={"weights": Path(weights.name) if weights else None}),
+        }
+    )
+
+
+def released_manifest(manifest: Manifest) -> Manifest:
+    """Return the manifest with the data's name in the place of their path."""
+    name = bare(manifest.data.spec)
+    data = manifest.data.model_copy(update={"spec": name})
+    lineage = tuple(_renamed(stage, name) for stage in manifest.lineage)
+    return manifest.model_copy(update={"data": data, "lineage": lineage})
+
+
+def _renamed(stage: StageResult, name: str) -> StageResult:
+    accuracy = tuple(row.model_copy(update={"dataset": name}) for row in stage.accuracy)
+    found = stage.classification
+    return stage.model_copy(
+        update={"accuracy": accuracy, "classification": found and found.model_copy(update={"dataset": name})}
+    )
+
+
+def release(run: Run, folder: Path, about: tuple[str, ...], *, pot: bool) -> None:
+    """Write model.onnx, golden.npz and recipe.toml.
+
+    Raises:
+        EdgekdError: the run is not finished, or cannot be released.
+    """
+    recipe = to_toml(released_recipe(run.recipe))
+    with tempfile.TemporaryDirectory() as name:
+        done = export_run(run, Path(name) / MODEL, power_of_two=pot)
+        model, golden = onnx.load(done.path), done.golden.read_bytes()
+    stamp(model, released_manifest(done.manifest).to_metadata(), done.manifest.edgekd, model.ir_version)
+    write_bytes(folder / MODEL, model.SerializeToString())
+    write_bytes(folder / GOLDEN, golden)
+    write_text(folder / RECIPE, "".join(f"# {line}\n" for line in about) + recipe)
+
+
+def report_of(folder: Path, episodes: int, more_ways: tuple[int, ...]) -> Report:
+    """Verify the file in full; accuracy of `more_ways` classes an episode is added to that of its own protocol.
+
+    Raises:
+        EdgekdError: the data are not at hand, or not those that the run was measured on.
+    """
+    report = verify(folder / MODEL, options=Request(episodes=episodes))
+    stale = [item.message for item in report.findings if item.rule == "data-fingerprint" and item.status != "pass"]
+    if stale or report.errors or not report.accuracy:
+        raise UsageError("; ".join((*stale, *report.errors)) or "no accuracy was measured")
+    others = [verify(folder / MODEL, options=Request(episodes=episodes, way=way)) for way in more_ways]
+    rows = (*report.accuracy, *(row for other in others for row in other.accuracy))
+    path = f"{folder.parent.name}/{folder.name}/{MODEL}"
+    return report.model_copy(update={"accuracy": rows, "model": report.model.model_copy(update={"path": path})})
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.option("--about", multiple=True, required=True, help="What it was trained on; further lines follow.")
+@click.option("--pot", is_flag=True, help="Export power-of-two scales.")
+@click.option("--way", "ways", type=int, multiple=True, help="Measure episodes of so many classes too.")
+@click.option("--episodes", default=EPISODES, show_default=True)
+@click.option("--into", type=click.Path(path_type=Path), default=MODELS, help="Zoo to add it to.  [default: models/]")
+def main(
+    run_folder: Path, name: str, *, about: tuple[str, ...], ways: tuple[int, ...], episodes: int, into: Path, pot: bool
+) -> None:
+    """Make the folder NAME of the finished run in RUN."""
+    folder = into / name
+    try:
+        release(Run.open(run_folder), folder, about, pot=pot)
+        report = report_of(folder, episodes, ways)
+        write_text(folder / REPORT, report.to_json())
+        write_text(folder / CARD, model_card(ZooModel(name, folder)))
+    except EdgekdError as error:
+        sys.exit(f"Error: {error}")
+    print(f"{folder}: verdict {report.verdict}")
+    if into == MODELS:
+        subprocess.run([sys.executable, Path(__file__).with_name("model_cards.py")], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,14 @@ def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["dis
     train = run_distillation if command == "distill" else run_teaching
     console = open_console()
     with TerminalReporter(console) as reporter:
-        session = open_session(recipe.precision, recipe.seed, options["time_budget"], reporter, cpu=options["cpu"])
+        session = open_session(
+            recipe.precision,
+            recipe.seed,
+            options["time_budget"],
+            reporter,
+            cpu=options["cpu"],
+            compile_networks=options["compile"],
+        )
         session.deadline.started = began  # importing torch took some of the budget already
         if not session.is_main:
             console.quiet = True

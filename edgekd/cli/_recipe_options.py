@@ -177,4 +177,5 @@ run_options = _together(
     ),
     click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read, and say which."),
     click.option("--cpu", is_flag=True, help="Do not use a GPU."),
+    click.option("--compile", is_flag=True, help="Train through torch.compile: faster in long stages on a GPU."),
 )

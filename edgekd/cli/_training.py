@@ -64,6 +64,8 @@ class TerminalReporter:
         accuracy = f"val {100 * line['val_accuracy']:.1f} %  " if line["val_accuracy"] is not None else ""
         own = "".join(f"{name} {100 * value:.1f} %  " for name, value in line.get("measures", {}).items())
         status = f"loss {line['loss']:.3f}  {accuracy}{own}{line['images_per_s']:.0f} images/s"
+        if "matrix_share" in line:
+            status += f"  {100 * line['matrix_share']:.0f} % of the bf16 matrix rate"
         if line.get("stopped_early"):
             status += "  stopped early"
         if self.console.is_terminal and self.task is not None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import zlib
 from collections.abc import Callable
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
+from tarfile import TarError
 from types import ModuleType
+from zipfile import BadZipFile
 
 from edgekd.errors import DataError
 
 Fill = Callable[[Path], None]
+
+# No connection, one that ended early, a checksum that is not the file's, an archive cut off.
+_BROKEN_OFF = (OSError, RuntimeError, HTTPException, BadZipFile, TarError, EOFError, zlib.error)
 
 
 def torchvision_download(dataset: str) -> Fill:
@@ -45,5 +52,6 @@ def _torchvision_datasets() -> ModuleType:
 def _guarded(what: str, download: Callable[[], object]) -> None:
     try:
         download()
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"cannot download {what}: {error}") from error
+    except _BROKEN_OFF as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"cannot download {what}: {reason}; run the same command again, it goes on") from error

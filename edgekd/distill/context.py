@@ -123,6 +123,8 @@ def validated_stage(
     starts_trained: bool = False,
     measures: Mapping[str, Measure] | None = None,
     partial: bool = False,
+    unit_images: int = 1,
+    compiles: bool = True,
 ) -> Stage:
     """Return a stage that validates `backbone` on episodes of the validation classes.
 
@@ -156,6 +158,8 @@ def validated_stage(
         starts_trained,
         measured,
         partial,
+        unit_images,
+        compiles,
     )
 
 

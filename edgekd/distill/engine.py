@@ -4,192 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from edgekd.distill.checkpoint import Snapshot, load_snapshot, load_weights, save_snapshot
-from edgekd.distill.embed import DivergedError
-from edgekd.distill.optimizer import (
-    build_optimizer,
-    learning_rate,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    set_learning_rate,
-)
+from edgekd.distill.memory import Batch, parts_of, ran_out, release, remember, rows_in
+from edgekd.distill.optimizer import learning_rate, set_learning_rate
 from edgekd.distill.seeding import derive_seed
 from edgekd.distill.session import Session, Stopped
-from edgekd.errors import EdgekdError, RunError
-from edgekd.recipe import Schedule, section_of
+from edgekd.distill.training import UNREAD, Loop, Stage, TrainingError
+from edgekd.recipe import section_of
 from edgekd.run import Run
+
+__all__ = ["Batch", "Stage", "TrainingError", "clear_checkpoint", "fit"]
 
 CHECKPOINT_EVERY_S = 60.0
 
-Batch = Mapping[str, Any]
 Loss = tuple[Tensor, dict[str, Tensor]]
-
-
-class TrainingError(EdgekdError):
-    """Training cannot go on: the loss or the embeddings are not numbers."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What to train: `task(**batch(step))` returns (loss, its terms).
-
-    `validate` returns the score of the task as it is (higher is better); the weights of the best score are kept.
-    `starts_trained`: the task is a result already, so the weights it starts with compete too.
-    `measure` returns further figures of the task as it is; they are recorded, nothing more.
-    `partial`: the loss may not reach every parameter; those it does not reach stay as they are, undecayed.
-    """
-
-    name: str
-    task: nn.Module
-    batch: Callable[[int], Batch]
-    schedule: Schedule
-    steps_per_epoch: int
-    images_per_step: int
-    validate: Callable[[], float] | None = None
-    validate_every_epochs: float = 1.0
-    starts_trained: bool = False
-    measure: Callable[[], Mapping[str, float]] = dict
-    partial: bool = False
-
-    @property
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole schedule."""
-        return math.ceil(self.schedule.epochs * self.steps_per_epoch)
-
-
-@dataclass
-class _Progress:
-    """Everything a resumed loop needs beside the weights."""
-
-    step: int = 0
-    best_score: float = -math.inf
-    best_step: int = 0
-    stopped_early: bool = False
-    best: dict[str, Tensor] = field(default_factory=dict)
-    loss_sum: float = 0.0
-    term_sums: dict[str, float] = field(default_factory=dict)
-    window: int = 0
-
-    def add(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
-        self.window += 1
-        self.loss_sum += float(loss.detach())
-        for name, value in terms.items():
-            self.term_sums[name] = self.term_sums.get(name, 0.0) + float(value.detach())
-
-    def values(self) -> dict[str, Any]:
-        sums = {"loss_sum": self.loss_sum, "term_sums": self.term_sums, "window": self.window}
-        best = {"best_score": self.best_score, "best_step": self.best_step, "stopped_early": self.stopped_early}
-        return {"step": self.step, **best, **sums}
-
-
-class _Loop:
-    """One stage in training: weights, optimizer and progress, and how they reach the disk."""
-
-    def __init__(self, stage: Stage, run: Run, session: Session) -> None:
-        self.stage, self.run, self.session = stage, run, session
-        stage.task.to(session.device).to(memory_format=torch.channels_last)
-        self.progress = _Progress()
-        self.checkpoint = run.folder / f"checkpoint-{stage.name}" / "state.safetensors"
-        self.optimizer = self._restore()
-        self.saved_at = self.window_at = time.monotonic()
-        self.window_images = 0
-        self.validation_s = 0.0
-
-    def _restore(self) -> torch.optim.Optimizer:
-        """Continue from the checkpoint where there is one; return the optimizer.
-
-        Weights come first: Brevitas makes new parameters as it loads them, and the optimizer must hold those.
-        """
-        if not self.checkpoint.exists():
-            return build_optimizer(self.stage.task, self.stage.schedule)
-        try:
-            snapshot = load_snapshot(self.checkpoint)
-        except RunError as error:
-            raise RunError(f"{error}; delete it to start this stage again") from error
-        if snapshot.values.get("recipe") != self.run.recipe.sha256:
-            raise RunError(f"{self.checkpoint} belongs to another recipe; delete it to start this stage again")
-        load_weights(self.stage.task, snapshot.part("task"), self.checkpoint)
-        optimizer = build_optimizer(self.stage.task, self.stage.schedule)
-        load_optimizer_tensors(optimizer, snapshot.part("optimizer"))
-        values = {key: value for key, value in snapshot.values.items() if key != "recipe"}
-        self.progress = _Progress(best=snapshot.part("best"), **values)
-        return optimizer
-
-    @property
-    def done(self) -> bool:
-        """Whether the schedule is at its end, or no better score came within its patience."""
-        return self.progress.stopped_early or self.progress.step >= self.stage.total_steps
-
-    def save(self) -> None:
-        """Write the checkpoint (main process only)."""
-        if not self.session.is_main:
-            return
-        groups = {
-            "task": self.stage.task.state_dict(),
-            "optimizer": optimizer_tensors(self.optimizer),
-            "best": self.progress.best,
-        }
-        tensors = {f"{group}/{name}": value for group, part in groups.items() for name, value in part.items()}
-        save_snapshot(self.checkpoint, Snapshot(tensors, {**self.progress.values(), "recipe": self.run.recipe.sha256}))
-        self.saved_at = time.monotonic()
-
-    def close_window(self, epoch: float, lr: float) -> None:
-        """Validate, remember the best weights, write one line of metrics."""
-        progress, stage = self.progress, self.stage
-        elapsed_s = time.monotonic() - self.window_at
-        score = self.validate()
-        line = {
-            "stage": stage.name,
-            "step": progress.step,
-            "epoch": round(epoch, 3),
-            "loss": progress.loss_sum / max(progress.window, 1),
-            "terms": {name: total / max(progress.window, 1) for name, total in progress.term_sums.items()},
-            "lr": lr,
-            "val_accuracy": score,
-            "images_per_s": round(self.window_images / max(elapsed_s, 1e-9), 1),
-        }
-        progress.loss_sum, progress.term_sums, progress.window = 0.0, {}, 0
-        if self._out_of_patience():
-            progress.stopped_early = line["stopped_early"] = True
-        if self.session.is_main:
-            if figures := stage.measure():
-                line["measures"] = dict(figures)
-            self.run.append_metrics(line)
-            self.session.reporter.metrics(line)
-        self.window_at, self.window_images = time.monotonic(), 0
-
-    def _out_of_patience(self) -> bool:
-        patience_steps = self.stage.schedule.patience * self.stage.steps_per_epoch
-        if not patience_steps or self.stage.validate is None or self.done:
-            return False
-        return self.progress.step - self.progress.best_step >= patience_steps
-
-    def validate(self) -> float | None:
-        """Return the score, and remember the weights if it is the best so far."""
-        if self.stage.validate is None:
-            return None
-        began = time.monotonic()
-        score = self.session.share(self._score() if self.session.is_main else 0.0)
-        self.validation_s = time.monotonic() - began
-        if score > self.progress.best_score:
-            self.progress.best_score, self.progress.best_step = score, self.progress.step
-            self.progress.best = {name: value.detach().clone() for name, value in self.stage.task.state_dict().items()}
-        return score
-
-    def _score(self) -> float:
-        assert self.stage.validate
-        try:
-            return self.stage.validate()
-        except DivergedError as error:
-            raise _diverged(self, str(error)) from error
+Model = Callable[..., Loss]
 
 
 def fit(stage: Stage, run: Run, session: Session) -> float:
@@ -199,16 +33,17 @@ def fit(stage: Stage, run: Run, session: Session) -> float:
 
     Raises:
         Stopped: the deadline came or a signal; everything is saved.
-        TrainingError: the loss is NaN or infinite; the last good checkpoint is kept.
+        TrainingError: a loss or a weight is NaN or infinite, or a device's memory is too small; the last good
+            checkpoint is kept.
         RunError: the checkpoint is damaged or another recipe's.
         StorageError: the disk is full; the last good checkpoint is kept.
     """
-    loop = _Loop(stage, run, session)
+    loop = Loop(stage, run, session)
     if session.is_main:
         run.drop_metrics_after(stage.name, loop.progress.step)
         session.reporter.stage(stage.name, stage.total_steps, loop.progress.step)
     if not loop.done:
-        _train(loop)
+        _train_in_memory(loop)
         session.accelerator.free_memory()
     if loop.progress.best:
         stage.task.load_state_dict(loop.progress.best)
@@ -223,57 +58,128 @@ def clear_checkpoint(run: Run, stage: str) -> None:
         folder.rmdir()
 
 
-def _train(loop: _Loop) -> None:
+def _train_in_memory(loop: Loop) -> None:
+    """Train; memory that runs out where a smaller part of the batch is no help is something the user can fix."""
+    try:
+        _train(loop)
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        section, batch_size = section_of(loop.stage.name), loop.stage.schedule.batch_size
+        raise TrainingError(
+            f"stage '{loop.stage.name}': the memory of {loop.session.device} ran out at step {loop.progress.step}; "
+            f"try --set {section}.batch_size={max(1, batch_size // 2)}, or a smaller network"
+        ) from error
+
+
+def _train(loop: Loop) -> None:
     stage, session, progress = loop.stage, loop.session, loop.progress
-    # A parameter without a gradient would otherwise be waited for by all processes, for ever.
-    handler = DistributedDataParallelKwargs(find_unused_parameters=True) if stage.partial else None
-    session.accelerator.ddp_handler = handler
-    # The task keeps its plain names; `model` is what runs on all processes at the session's precision.
-    model, optimizer = session.accelerator.prepare_model(stage.task), loop.optimizer
+    plain, model = _prepared(stage, session)
     every = max(1, round(stage.validate_every_epochs * stage.steps_per_epoch))
     if stage.starts_trained and progress.step == 0:
         loop.validate()
-    step_s = 0.0
+    step_s, compiling = 0.0, session.compile and stage.compiles
+    loop.meter.start()
     while not loop.done:
         _stop_if_due(loop, margin_s=3 * step_s + loop.validation_s + 2.0)
         began = time.monotonic()
-        epoch = progress.step / stage.steps_per_epoch
-        lr = learning_rate(stage.schedule, epoch)
-        set_learning_rate(optimizer, lr)
-        _step(loop, model, optimizer)
-        step_s = max(0.9 * step_s, time.monotonic() - began)
+        lr = learning_rate(stage.schedule, progress.step / stage.steps_per_epoch)
+        set_learning_rate(loop.optimizer, lr)
+        if loop.meter.wants_flops:
+            _counted_step(loop, plain)
+        else:
+            _step(loop, model)
+        # Compiling takes longer than many steps, and comes once.
+        step_s, compiling = 0.0 if compiling else max(0.9 * step_s, time.monotonic() - began), False
         if progress.step % every == 0 or progress.step == stage.total_steps:
+            loop.read_losses()
             loop.close_window(progress.step / stage.steps_per_epoch, lr)
         if time.monotonic() - loop.saved_at > CHECKPOINT_EVERY_S or loop.done:
+            loop.read_losses()
             loop.save()
     _stop_if_due(loop, margin_s=5 * loop.validation_s)  # what measuring the result takes, roughly
 
 
-def _step(loop: _Loop, model: Callable[..., Loss], optimizer: torch.optim.Optimizer) -> None:
+def _prepared(stage: Stage, session: Session) -> tuple[Model, Model]:
+    """Return what runs the task on all processes at the session's precision: as it is, and compiled where asked for.
+
+    The task keeps its plain names.
+    """
+    # A parameter without a gradient would otherwise be waited for by all processes, for ever.
+    handler = DistributedDataParallelKwargs(find_unused_parameters=True) if stage.partial else None
+    session.accelerator.ddp_handler = handler
+    model = session.accelerator.prepare_model(stage.task)
+    return model, torch.compile(model) if session.compile and stage.compiles else model
+
+
+def _counted_step(loop: Loop, model: Model) -> None:
+    parts = loop.progress.parts
+    with loop.meter.counting():
+        _step(loop, model)
+    if loop.progress.parts != parts:  # some of the arithmetic was done twice
+        loop.meter.flops_per_step = 0
+
+
+def _step(loop: Loop, model: Model) -> None:
     stage, progress = loop.stage, loop.progress
-    torch.manual_seed(derive_seed(loop.session.seed, stage.name, "step", progress.step))
     _training_mode(stage.task, freeze_batchnorm=stage.schedule.freeze_batchnorm)
-    loss, terms = model(**stage.batch(progress.step))
-    if not torch.isfinite(loss.detach()):
-        raise _diverged(loop, f"the loss is {float(loss.detach())}")
-    optimizer.zero_grad(set_to_none=True)
-    loop.session.accelerator.backward(loss)
+    loss, terms = _loss_with_gradients(loop, model)
+    progress.add(loss, terms)
+    loop.read_losses(waiting=0 if loop.session.device.type == "cpu" else UNREAD)
     if stage.schedule.clip_norm:
         nn.utils.clip_grad_norm_(stage.task.parameters(), stage.schedule.clip_norm)
-    optimizer.step()
+    loop.optimizer.step()
     progress.step += 1
     loop.session.deadline.worked = True
-    progress.add(loss, terms)
-    loop.window_images += stage.images_per_step
+    loop.meter.step(stage.images_per_step)
     if loop.session.is_main:
         loop.session.reporter.step(stage.images_per_step)
 
 
-def _diverged(loop: _Loop, what: str) -> TrainingError:
-    name, schedule = loop.stage.name, loop.stage.schedule
-    return TrainingError(
-        f"stage '{name}' diverged after step {loop.progress.step}: {what}; the last good checkpoint is kept; "
-        f"try a lower learning rate than {schedule.lr:g}: --set {section_of(name)}.lr={schedule.lr / 3:.1g}"
+def _loss_with_gradients(loop: Loop, model: Model) -> Loss:
+    """Compute the gradients of the step's batch, in twice as many parts whenever the device's memory runs out."""
+    seed = derive_seed(loop.session.seed, loop.stage.name, "step", loop.progress.step)
+    torch.manual_seed(seed)
+    batch = loop.stage.batch(loop.progress.step)
+    put_back = remember(loop.stage.task)
+    while True:
+        try:
+            return _accumulate(loop, model, batch)
+        except RuntimeError as error:
+            if not ran_out(error) or not _can_halve(loop, batch):
+                raise
+        release(loop.stage.task)
+        put_back()
+        _halve(loop, batch)
+        torch.manual_seed(seed)
+
+
+def _accumulate(loop: Loop, model: Model, batch: Batch) -> Loss:
+    loop.optimizer.zero_grad(set_to_none=True)
+    losses = []
+    for share, part in parts_of(batch, loop.progress.parts, loop.stage.unit_images):
+        loss, terms = model(**part)
+        loop.session.accelerator.backward(loss if share == 1 else share * loss)
+        losses.append((share, loss.detach(), {name: value.detach() for name, value in terms.items()}))
+    if len(losses) == 1:
+        return losses[0][1:]
+    total = torch.stack([share * loss for share, loss, _ in losses]).sum()
+    names = losses[0][2]
+    return total, {name: torch.stack([share * terms[name] for share, _, terms in losses]).sum() for name in names}
+
+
+def _can_halve(loop: Loop, batch: Batch) -> bool:
+    """Whether smaller parts are there; of several processes one alone cannot change its parts."""
+    return loop.session.world == 1 and 2 * loop.progress.parts <= rows_in(batch) // loop.stage.unit_images
+
+
+def _halve(loop: Loop, batch: Batch) -> None:
+    loop.progress.parts *= 2
+    n, parts = rows_in(batch), loop.progress.parts
+    loop.session.reporter.note(
+        f"stage '{loop.stage.name}': the memory of {loop.session.device} ran out at step {loop.progress.step}; a batch "
+        f"of {n} goes on in {parts} parts of {n // parts}, gradients summed: the same batch, but BatchNorm statistics "
+        "and losses between images are each part's own"
     )
 
 
@@ -285,15 +191,16 @@ def _training_mode(task: nn.Module, *, freeze_batchnorm: bool) -> None:
                 module.eval()
 
 
-def _stop_if_due(loop: _Loop, margin_s: float) -> None:
+def _stop_if_due(loop: Loop, margin_s: float) -> None:
     reason = loop.session.deadline.reason(margin_s)
     if loop.session.share(float(bool(reason))):
+        loop.read_losses()
         loop.save()
         by_signal = bool(loop.session.deadline.signalled)
         raise Stopped(f"{reason or 'the main process stopped'} {_place(loop)}", by_signal=by_signal)
 
 
-def _place(loop: _Loop) -> str:
+def _place(loop: Loop) -> str:
     """Say where training stops; a time budget in which not one step was made is too small."""
     stage, step, deadline = loop.stage, loop.progress.step, loop.session.deadline
     place = f"in stage '{stage.name}' at step {step} of {stage.total_steps}" if step else f"before stage '{stage.name}'"

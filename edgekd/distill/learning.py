@@ -46,6 +46,7 @@ def learn(
         classifier=classifier if learner.trains_head else None,
         starts_trained=starts_trained,
         measures=learner.measures,
+        unit_images=draw.images_per_step // settings.batch_size,
     )
     fit(stage, context.run, context.session)
     return learner.trains_head

@@ -104,4 +104,5 @@ def _guided_stage(context: Context, quantized: nn.Module, guide: nn.Module) -> S
         backbone=quantized,
         starts_trained=True,
         bf16=False,
+        compiles=False,
     )

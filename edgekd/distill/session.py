@@ -97,12 +97,13 @@ class Deadline:
 
 @dataclass(frozen=True)
 class Session:
-    """Where training runs and who watches."""
+    """Where training runs and who watches; `compile`: float training goes through torch.compile."""
 
     accelerator: Accelerator
     deadline: Deadline
     reporter: Reporter
     seed: int
+    compile: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -148,16 +149,30 @@ class Session:
 
 
 def open_session(
-    precision: str, seed: int, budget_s: float | None = None, reporter: Reporter | None = None, *, cpu: bool = False
+    precision: str,
+    seed: int,
+    budget_s: float | None = None,
+    reporter: Reporter | None = None,
+    *,
+    cpu: bool = False,
+    compile_networks: bool = False,
 ) -> Session:
     """Start Accelerate with bf16 where it helps (`precision` "auto"), on the device it finds or on the CPU."""
     mixed = _mixed_precision(precision, cpu=cpu or not torch.cuda.is_available())
     # Accelerate keeps one precision and device for a process; without this a second session could not choose its own.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(mixed_precision=mixed, cpu=cpu)
-    if accelerator.device.type == "cpu":
+    tune(accelerator.device)
+    return Session(accelerator, Deadline(budget_s), reporter or Silent(), seed, compile_networks)
+
+
+def tune(device: torch.device) -> None:
+    """Set what the libraries of a device decide for a whole process."""
+    if device.type == "cpu":
         keep_freed_memory()
-    return Session(accelerator, Deadline(budget_s), reporter or Silent(), seed)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # batches keep their shape, so that trying its kernels pays
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is asked for where ten bits of mantissa are too few
 
 
 def _mixed_precision(precision: str, *, cpu: bool) -> str:
@@ -167,7 +182,7 @@ def _mixed_precision(precision: str, *, cpu: bool) -> str:
     native = (
         torch.backends.cpu.get_cpu_capability() == "AVX512" and _has_bf16_instructions()
         if cpu
-        else torch.cuda.is_bf16_supported()
+        else torch.cuda.is_bf16_supported(including_emulation=False)
     )
     return "bf16" if native else "no"
 

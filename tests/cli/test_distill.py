@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -119,6 +121,52 @@ def test_what_can_be_fixed_exits_2_and_says_how(
     error = capsys.readouterr().err
     assert code == 2
     assert complaint in " ".join(error.split())
+    assert "Traceback" not in error
+
+
+def overlapping(folder: Path) -> str:
+    shutil.copytree(folder / "train" / "train_0", folder / "test" / "train_0")
+    return "1 classes are in both train and test (train_0)"
+
+
+def emptied(folder: Path) -> str:
+    for image in (folder / "val" / "val_2").iterdir():
+        image.unlink()
+    return "1 empty class folders in"
+
+
+def linked_to_nothing(folder: Path) -> str:
+    image = folder / "val" / "val_2" / "001.png"
+    image.unlink()
+    image.symlink_to("gone.png")
+    return "val/val_2/001.png"
+
+
+@pytest.mark.parametrize("spoil", [overlapping, emptied, linked_to_nothing], ids=lambda spoil: spoil.__name__)
+def test_images_that_cannot_be_trained_on_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny_recipe: Path,
+    image_folder: Path,
+    spoil: Callable[[Path], str],
+) -> None:
+    folder = tiny_recipe.parent / "spoilt"
+    shutil.copytree(image_folder, folder)
+    complaint = spoil(folder)
+    assert run(monkeypatch, "distill", "--recipe", str(tiny_recipe), "--data", f"folder:{folder}") == 2
+    error = capsys.readouterr().err
+    assert complaint in " ".join(error.split())
+    assert "Traceback" not in error
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_loss_that_is_no_number_exits_2_and_says_after_which_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_recipe: Path
+) -> None:
+    options = ["--set", "teacher.lr=1e30", "--set", "teacher.clip_norm=0", "--set", "teacher.warmup_epochs=0", "--cpu"]
+    assert run(monkeypatch, "teach", "--recipe", str(tiny_recipe), *options) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"stage 'teach' diverged after step \d+: .*; try a lower learning rate than 1e\+30", error)
     assert "Traceback" not in error
 
 

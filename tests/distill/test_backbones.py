@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http.client import IncompleteRead
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
@@ -385,3 +387,35 @@ def test_weights_that_cannot_be_fetched_are_an_error_of_the_model(monkeypatch: p
     for spec in ("timm:resnet10t", "timm:resnetv2_50"):
         with pytest.raises(ModelError, match=rf"'{spec}' cannot be built.*no network"):
             build_backbone(spec, 3, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError('invalid hash value (expected "f37072fd", got "00112233")'),
+        IncompleteRead(b"abc", 100),
+        ConnectionResetError(104, "Connection reset by peer"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_download_of_weights_that_was_broken_off_is_named(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    import torchvision
+
+    def broken_off(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", broken_off)
+    with pytest.raises(ModelError, match=r"resnet18 could not be fetched from https://.*resnet18.*\.pth: "):
+        build_backbone("resnet18", 3, pretrained=True)
+
+
+def test_weights_cut_off_in_the_cache_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import torchvision
+
+    cached = tmp_path / "checkpoints" / torchvision.models.ResNet18_Weights.DEFAULT.url.rpartition("/")[2]
+    cached.parent.mkdir()
+    cached.write_bytes(b"PK half of a file")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(ModelError, match=r"checkpoints/resnet18.*\.pth is damaged.*: delete it and try again"):
+        build_backbone("resnet18", 3, pretrained=True)
+    assert cached.exists(), "what a user has is not deleted"

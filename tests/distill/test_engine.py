@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekd.distill import engine
 from edgekd.distill.embed import DivergedError
 from edgekd.distill.engine import Batch, Stage, TrainingError, clear_checkpoint, fit
 from edgekd.distill.seeding import generator
 from edgekd.distill.session import Session, Silent, Stopped, open_session
+from edgekd.distill.training import Loop, Progress
 from edgekd.errors import RunError, StorageError
 from edgekd.manifest import DataRef
 from edgekd.recipe import Recipe, Schedule
@@ -189,16 +193,133 @@ def test_lines_beyond_the_checkpoint_are_not_written_twice(tmp_path: Path) -> No
     assert [json.loads(line)["step"] for line in run.metrics_path.read_text().splitlines()] == [5]
 
 
-def test_nan_stops_with_the_step_and_keeps_the_checkpoint(tmp_path: Path) -> None:
-    run, task = make_run(tmp_path / "run"), new_task()
-    stage = make_stage(task)
+def poisoned_at(bad: int, value: float = float("nan")) -> Callable[[int], Batch]:
+    """Return the batches of the toy stage, with targets of no finite loss at step `bad`."""
+    stage = make_stage(new_task())
 
-    def poisoned(step: int) -> Batch:
+    def draw(step: int) -> Batch:
         batch = dict(stage.batch(step))
-        return batch | {"y": batch["y"] * float("nan")} if step == 3 else batch
+        return batch | {"y": batch["y"] * value} if step == bad else batch
 
-    with pytest.raises(TrainingError, match=r"'toy' diverged after step 3: the loss is nan.*--set toy\.lr=0\.003"):
-        fit(make_stage(task, poisoned), run, make_session())
+    return draw
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=["nan", "inf"])
+def test_nan_stops_with_the_step_and_leaves_the_weights(tmp_path: Path, value: float) -> None:
+    run, task = make_run(tmp_path / "run"), new_task()
+    with pytest.raises(
+        TrainingError,
+        match=r"'toy' diverged after step 3: the loss is (nan|inf); there is no checkpoint yet; .*--set toy\.lr=0\.003",
+    ):
+        fit(make_stage(task, poisoned_at(3, value)), run, make_session())
+    assert all(value.isfinite().all() for value in task.parameters())
+
+
+def test_the_last_good_checkpoint_is_kept_named_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = new_task()
+    fit(make_stage(whole), make_run(tmp_path / "whole"), make_session())
+
+    monkeypatch.setattr(engine, "CHECKPOINT_EVERY_S", -1.0)  # after each step
+    run = make_run(tmp_path / "run")
+    with pytest.raises(
+        TrainingError, match="after step 7: the loss is nan; the last good checkpoint, of step 7, is kept"
+    ):
+        fit(make_stage(new_task(), poisoned_at(7)), run, make_session())
+    resumed = Regression()
+    fit(make_stage(resumed), run, make_session())
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+
+
+class Rooted(Regression):
+    """A finite loss whose gradient is not: the square root of nothing."""
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = (0 * (self.net(x) - y)).square().sum().sqrt()
+        return loss, {"root": loss}
+
+
+def test_weights_that_are_no_numbers_never_replace_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(7)
+    monkeypatch.setattr(engine, "CHECKPOINT_EVERY_S", -1.0)
+    run = make_run(tmp_path / "run")
+    with pytest.raises(
+        TrainingError, match="diverged after step 1: a weight is no finite number; there is no checkpoint"
+    ):
+        fit(make_stage(Rooted()), run, make_session())
+    assert not (run.folder / "checkpoint-toy").exists()
+
+
+def test_of_losses_read_together_the_first_bad_one_is_named() -> None:
+    progress = Progress()
+    for step in range(5):
+        progress.add(torch.tensor(float("nan") if step == 3 else 1.0), {"a": torch.tensor(2.0)})
+        progress.step += 1
+    bad = progress.read()
+    assert bad is not None
+    assert (bad[0], str(bad[1])) == (3, "nan")
+    assert progress.unread == []
+    assert (progress.window, progress.term_sums) == (5, {"a": 10.0})
+
+
+@pytest.mark.parametrize("waiting", [0, 3, 100])
+def test_the_means_do_not_depend_on_when_losses_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: int
+) -> None:
+    plain = make_run(tmp_path / "plain")
+    fit(make_stage(new_task()), plain, make_session())
+    read = Loop.read_losses
+    monkeypatch.setattr(Loop, "read_losses", lambda self, **given: read(self, waiting=waiting if given else 0))
+    later, task = make_run(tmp_path / "later"), new_task()
+    fit(make_stage(task), later, make_session())
+    assert [{**line, "images_per_s": 0} for line in later.metrics()] == [
+        {**line, "images_per_s": 0} for line in plain.metrics()
+    ]
+    worse = make_run(tmp_path / "worse")
+    with pytest.raises(TrainingError, match="diverged after step 3: the loss is nan"):
+        fit(make_stage(new_task(), poisoned_at(3)), worse, make_session())
+    assert not (worse.folder / "checkpoint-toy").exists()
+
+
+def test_compiled_training_is_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend that changes nothing gives the same weights, under the task's plain names."""
+    plain, compiled = new_task(), new_task()
+    fit(make_stage(plain), make_run(tmp_path / "plain"), make_session())
+    calls = list[nn.Module]()
+    compile_eagerly = partial(torch.compile, backend="eager")
+
+    def spied(model: nn.Module) -> object:
+        calls.append(model)
+        return compile_eagerly(model)
+
+    monkeypatch.setattr(torch, "compile", spied)
+    session = open_session("fp32", 0, cpu=True, compile_networks=True)
+    fit(make_stage(compiled), make_run(tmp_path / "compiled"), session)
+    fit(dataclasses.replace(make_stage(new_task()), compiles=False), make_run(tmp_path / "not"), session)
+    assert len(calls) == 1
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
+def test_the_time_of_compiling_is_not_taken_for_that_of_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, compiled: bool
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+    stage = make_stage(new_task())
+
+    def slow_at_first(step: int) -> Batch:
+        time.sleep(0.4 * (step == 0))
+        return stage.batch(step)
+
+    session = open_session("fp32", 0, 3.0, cpu=True, compile_networks=compiled)
+    slow = dataclasses.replace(stage, batch=slow_at_first, validate=None)
+    if compiled:
+        fit(slow, make_run(tmp_path / "run"), session)
+    else:
+        with pytest.raises(Stopped, match="at step 1 of 20"):
+            fit(slow, make_run(tmp_path / "run"), session)
 
 
 def test_embeddings_that_are_not_finite_stop_the_stage(tmp_path: Path) -> None:

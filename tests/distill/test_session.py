@@ -4,8 +4,9 @@ import os
 import signal
 
 import pytest
+import torch
 
-from edgekd.distill.session import Deadline, open_session
+from edgekd.distill.session import Deadline, _mixed_precision, open_session, tune
 from edgekd.errors import UsageError
 
 
@@ -42,3 +43,19 @@ def test_signals_become_a_reason_to_stop_and_a_second_one_interrupts() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_gpu_without_bf16_units_trains_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch calls supported may be emulated, which is slower than fp32."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert _mixed_precision("auto", cpu=False) == "no"
+    assert _mixed_precision("bf16", cpu=False) == "bf16"
+
+
+def test_a_gpu_gets_its_kernels_tried_and_fp32_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    tune(torch.device("cpu"))
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == (False, True)
+    tune(torch.device("cuda"))
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == (True, False)

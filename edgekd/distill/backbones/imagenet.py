@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 from edgekd.data.preprocess import INPUT_OFFSET, INPUT_SCALE
 from edgekd.distill.backbones.base import Request
 from edgekd.errors import ModelError, RecipeError
+from edgekd.files import sha256_file
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet in RGB, pixels in 0..1
 STD = (0.229, 0.224, 0.225)
@@ -58,9 +62,21 @@ def load_imagenet(request: Request, network: nn.Module, name: str) -> None:
     if not request.fetch:
         return
     weights = torchvision.models.get_model_weights(name).DEFAULT
+    _require_whole(Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(weights.url).name)
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except OSError as error:
+    except (OSError, RuntimeError, HTTPException) as error:  # RuntimeError: cut off, so that its hash is another
         raise ModelError(f"the ImageNet weights of {name} could not be fetched from {weights.url}: {error}") from error
     # Auxiliary heads that some models train beside their classifier have no place in the network here.
     network.load_state_dict({key: value for key, value in state.items() if not key.startswith("AuxLogits.")})
+
+
+def _require_whole(cached: Path) -> None:
+    """Refuse a file from an earlier download that is not what its name says: torch.hub looks at new ones only.
+
+    Raises:
+        ModelError: naming the file.
+    """
+    named = re.search(r"-([0-9a-f]{8,})\.", cached.name)
+    if named and cached.is_file() and not sha256_file(cached).startswith(named[1]):
+        raise ModelError(f"{cached} is damaged, perhaps by a download that was broken off: delete it and try again")

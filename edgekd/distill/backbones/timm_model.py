@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from http.client import HTTPException
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
 from edgekd.distill.backbones.base import Backbone, Request, register
@@ -56,7 +58,7 @@ def _create(request: Request) -> Any:  # noqa: ANN401 - timm's models share attr
             return timm.create_model(
                 request.argument, pretrained=fetched, num_classes=0, in_chans=in_chans, drop_rate=request.drop
             )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException, SafetensorError) as error:
         raise ModelError(f"backbone '{request.spec}' cannot be built: {error}") from error
 
 

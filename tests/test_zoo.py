@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from edgekd import zoo
 from edgekd.errors import ModelError, StorageError, UsageError
 from edgekd.manifest import QuantScheme
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -25,8 +28,14 @@ def test_an_installed_zoo_comes_before_that_of_a_checkout(small: Path) -> None:
     assert zoo.zoo_names() == ["tiny-conv4"]
 
 
+def test_a_wheel_and_a_source_archive_have_the_zoo() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    assert build["wheel"]["force-include"]["models"] == f"edgekd/{zoo.WHEEL_FOLDER.name}"
+    assert "models" in build["sdist"]["include"]
+
+
 def test_in_a_checkout_it_is_the_folder_models() -> None:
-    assert zoo.zoo_folder() == Path(__file__).parents[1] / "models"
+    assert zoo.zoo_folder() == ROOT / "models"
     assert "recipes" not in zoo.zoo_names()
 
 

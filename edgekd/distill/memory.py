@@ -44,12 +44,16 @@ def rows_in(batch: Batch) -> int:
 
 def remember(task: nn.Module) -> Callable[[], None]:
     """Return a function that puts back the buffers of `task` as they are now: a step that failed has changed some."""
-    saved = [(buffer, buffer.detach().clone()) for buffer in task.buffers()]
+    groups: dict[torch.dtype, list[Tensor]] = {}
+    for buffer in task.buffers():
+        groups.setdefault(buffer.dtype, []).append(buffer.detach())
+    pairs = [(buffers, [torch.empty_like(buffer) for buffer in buffers]) for buffers in groups.values()]
+    for buffers, copies in pairs:
+        torch._foreach_copy_(copies, buffers)  # one launch for all, as this is done in each step
 
     def put_back() -> None:
-        with torch.no_grad():
-            for buffer, value in saved:
-                buffer.copy_(value)
+        for buffers, copies in pairs:
+            torch._foreach_copy_(buffers, copies)
 
     return put_back
 

@@ -54,14 +54,19 @@ def released_recipe(recipe: Recipe) -> Recipe:
     if recipe.profile not in profile_names():
         raise UsageError(f"profile {recipe.profile} does not come with edgekd")
     images = recipe.distill.images
-    weights = recipe.teacher.weights
     return recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"spec": bare(recipe.data.spec)}),
             "distill": recipe.distill.model_copy(update={"images": bare(images) if images else None}),
-            "teacher": recipe.teacher.model_copy(update={"weights": Path(weights.name) if weights else None}),
+            "teacher": recipe.teacher.model_copy(update={"weights": file_name(recipe.teacher.weights)}),
+            "student": recipe.student.model_copy(update={"weights": file_name(recipe.student.weights)}),
         }
     )
+
+
+def file_name(path: Path | None) -> Path | None:
+    """Return the path without its folders."""
+    return Path(path.name) if path else None
 
 
 def released_manifest(manifest: Manifest) -> Manifest:

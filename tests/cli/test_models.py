@@ -19,7 +19,8 @@ def run(*arguments: str) -> str:
     return result.output
 
 
-def test_list_shows_every_student_with_its_numbers() -> None:
+def test_list_shows_every_student_with_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     lines = run("list").splitlines()
     assert "5-way 1-shot %" in lines[0]
     for name in zoo_names():

@@ -11,6 +11,7 @@ import pytest
 
 from edgekd.distill.pipeline import run_distillation
 from edgekd.distill.session import open_session
+from edgekd.errors import UsageError
 from edgekd.recipe import load_recipe
 from edgekd.run import Run
 from edgekd.zoo import FILES, ZooModel
@@ -19,10 +20,13 @@ ROOT = Path(__file__).parents[2]
 SHORT = ["teacher.epochs=0", "distill.epochs=1", "meta.enabled=false", "baseline.enabled=false", "quantize.method=ptq"]
 
 
-def trained(recipe: Path, spec: str, folder: Path) -> Run:
-    return run_distillation(
-        load_recipe(recipe, [f"data.spec={spec}", *SHORT]), folder, open_session("fp32", 0, cpu=True)
-    )
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_toml: str, image_folder: Path) -> Run:
+    """A finished run on images that it names by their path."""
+    folder = tmp_path_factory.mktemp("released")
+    (folder / "tiny.toml").write_text(tiny_toml)
+    recipe = load_recipe(folder / "tiny.toml", [f"data.spec=miniimagenet:{image_folder}", *SHORT])
+    return run_distillation(recipe, folder / "run", open_session("fp32", 0, cpu=True))
 
 
 def release(folder: Path, data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -41,9 +45,8 @@ def data(tmp_path: Path, image_folder: Path) -> Path:
 
 @pytest.mark.parametrize("pot", [False, True], ids=["float", "pot"])
 def test_a_run_becomes_a_folder_of_the_zoo(
-    tmp_path: Path, tiny_recipe: Path, image_folder: Path, data: Path, *, pot: bool
+    tmp_path: Path, run: Run, image_folder: Path, data: Path, *, pot: bool
 ) -> None:
-    run = trained(tiny_recipe, f"miniimagenet:{image_folder}", tmp_path / "run")
     options = ["--about", "Tiny checkers", "--about", "More.", "--episodes", "100", "--way", "3", *["--pot"] * pot]
     done = release(tmp_path, data, str(run.folder), "tiny", *options)
     assert done.returncode == 0, done.stderr
@@ -64,18 +67,27 @@ def test_a_run_becomes_a_folder_of_the_zoo(
     assert ("bit for bit" in card) == pot
 
 
-def test_data_that_others_cannot_have_are_refused(
-    tmp_path: Path, tiny_recipe: Path, image_folder: Path, data: Path
-) -> None:
-    run = trained(tiny_recipe, f"folder:{image_folder}", tmp_path / "run")
-    done = release(tmp_path, data, str(run.folder), "tiny", "--about", "x")
-    assert done.returncode == 1
-    assert "is a folder of this machine" in done.stderr
-    assert not (tmp_path / "zoo").exists()
-
-
-def test_data_that_are_not_at_hand_are_named(tmp_path: Path, tiny_recipe: Path, image_folder: Path) -> None:
-    run = trained(tiny_recipe, f"miniimagenet:{image_folder}", tmp_path / "run")
+def test_data_that_are_not_at_hand_are_named(tmp_path: Path, run: Run) -> None:
     done = release(tmp_path, tmp_path / "nowhere", str(run.folder), "tiny", "--about", "x")
     assert done.returncode == 1
     assert "'miniimagenet' is not at" in done.stderr
+
+
+def test_folders_of_this_machine_stay_out_of_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from tools.release_model import released_recipe
+
+    choices = (
+        f"data.spec=omniglot:{tmp_path}",
+        f"distill.images=mnist:{tmp_path}",
+        f"teacher.weights={tmp_path}/teacher.safetensors",
+        f"student.weights={tmp_path}/student.safetensors",
+    )
+    found = released_recipe(load_recipe(None, choices))
+    assert (found.data.spec, found.distill.images) == ("omniglot", "mnist")
+    assert found.teacher.weights == Path("teacher.safetensors")
+    assert found.student.weights == Path("student.safetensors")
+    with pytest.raises(UsageError, match=r"profile mine\.toml does not come with edgekd"):
+        released_recipe(load_recipe(None, [*choices, "profile=mine.toml"]))
+    with pytest.raises(UsageError, match="is a folder of this machine"):
+        released_recipe(load_recipe(None, [f"data.spec=folder:{tmp_path}"]))

@@ -28,9 +28,10 @@ from edgekd.distill.golden import float_activations
 from edgekd.distill.quantizing import calibration_images, float_student_of, load_quantized
 from edgekd.errors import ModelError, RunError
 from edgekd.files import sha256_bytes, write_together, writer_of
-from edgekd.manifest import GOLDEN_FLOAT, Manifest, Preprocessing, QuantScheme, TensorRef
+from edgekd.manifest import GOLDEN_FLOAT, DataRef, Manifest, Preprocessing, QuantScheme, StageResult, TensorRef
 from edgekd.onnx_session import open_session
 from edgekd.profile import load_profile
+from edgekd.recipe import Recipe
 from edgekd.renaming import rename_all
 from edgekd.run import Run, load_images
 from edgekd.versions import library_versions
@@ -83,6 +84,15 @@ class Student:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a student comes from: its recipe, the images that it is measured on, the stages on the way."""
+
+    recipe: Recipe
+    data: DataRef
+    lineage: tuple[StageResult, ...] = ()
+
+
+@dataclass(frozen=True)
 class Exported:
     """What `export_run` wrote."""
 
@@ -122,7 +132,8 @@ def export_run(run: Run, path: Path, *, power_of_two: bool = False, dynamic_batc
     parity = compare(student.network, model, images)
     require_parity(parity, student.scheme)
     golden = _golden_vectors(student, model, images[:GOLDEN_IMAGES])
-    manifest = _manifest(run, student, splits.test, model, sha256_bytes(golden))
+    origin = Origin(run.recipe, run.manifest.data, tuple(record.result for record in run.manifest.stages.values()))
+    manifest = manifest_of(origin, student, splits.test, model, sha256_bytes(golden))
     passes.stamp(model, manifest.to_metadata(), __version__, IR_VERSION)
     content, golden_path = model.SerializeToString(), path.with_name(f"{path.stem}.golden.npz")
     write_together({golden_path: writer_of(golden), path: writer_of(content)})
@@ -144,6 +155,29 @@ def to_integer_onnx(network: nn.Module, images: ImageSet) -> onnx.ModelProto:
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def manifest_of(
+    origin: Origin, student: Student, images: ImageSet, model: onnx.ModelProto, golden_sha256: str = ""
+) -> Manifest:
+    """Return what the file of `model` says of itself; without golden vectors beside it, it names none."""
+    profile = load_profile(origin.recipe.profile)
+    return Manifest(
+        edgekd=__version__,
+        versions=library_versions(*LIBRARIES),
+        profile=origin.recipe.profile,
+        profile_sha256=profile.sha256,
+        profile_toml=profile.text(),
+        data=origin.data,
+        preprocessing=Preprocessing(height=images.height, width=images.width, channels=images.channels),
+        quantization=student.scheme,
+        input=TensorRef(name=INPUT, dtype="int8", scale=INPUT_SCALE),
+        output=TensorRef(name=OUTPUT, dtype=_embedding_dtype(student.scheme), scale=passes.tensor_scale(model, OUTPUT)),
+        base_mean=tuple(float(value) for value in student.base_mean),
+        lineage=origin.lineage,
+        weights_sha256=_weights_sha256(model),
+        golden_sha256=golden_sha256,
+    )
 
 
 def integer_embeddings(network: nn.Module, scale: float, images: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -216,26 +250,6 @@ def _golden_vectors(student: Student, model: onnx.ModelProto, images: NDArray[np
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
-
-
-def _manifest(run: Run, student: Student, images: ImageSet, model: onnx.ModelProto, golden_sha256: str) -> Manifest:
-    profile = load_profile(run.recipe.profile)
-    return Manifest(
-        edgekd=__version__,
-        versions=library_versions(*LIBRARIES),
-        profile=run.recipe.profile,
-        profile_sha256=profile.sha256,
-        profile_toml=profile.text(),
-        data=run.manifest.data,
-        preprocessing=Preprocessing(height=images.height, width=images.width, channels=images.channels),
-        quantization=student.scheme,
-        input=TensorRef(name=INPUT, dtype="int8", scale=INPUT_SCALE),
-        output=TensorRef(name=OUTPUT, dtype=_embedding_dtype(student.scheme), scale=passes.tensor_scale(model, OUTPUT)),
-        base_mean=tuple(float(value) for value in student.base_mean),
-        lineage=tuple(record.result for record in run.manifest.stages.values()),
-        weights_sha256=_weights_sha256(model),
-        golden_sha256=golden_sha256,
-    )
 
 
 def _run_onnx(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.integer]:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from edgekd.errors import RecipeError
 from edgekd.files import sha256_bytes
+from edgekd.recipe_search import Search
 from edgekd.recipe_sections import (
     AUTO,
     DEFAULT_METHOD,
@@ -54,6 +55,7 @@ __all__ = [
     "Quantize",
     "Recipe",
     "Schedule",
+    "Search",
     "Section",
     "Start",
     "Student",
@@ -88,6 +90,7 @@ class Recipe(Section):
     quantize: Quantize = Quantize()
     validation: Validation = Validation()
     test: Test = Test()
+    search: Search = Search()
 
     @property
     def sha256(self) -> str:

@@ -29,7 +29,8 @@ class Data(Section):
     seed: int = Field(default=0, ge=0)
 
 
-def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+def rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    """Return `bounds` as they are; refuse those whose larger one comes first."""
     if bounds[0] > bounds[1]:
         raise ValueError(f"the smallest comes first: [{bounds[1]:g}, {bounds[0]:g}]")
     return bounds
@@ -44,7 +45,7 @@ class Augment(Section):
     """Random changes of training images, drawn anew for each image; 0 or 1 switches one off."""
 
     pad_fraction: float = Field(default=0.1, ge=0, le=0.5)
-    scale_range: Annotated[tuple[_Scale, _Scale], AfterValidator(_rising)] = (1.0, 1.0)
+    scale_range: Annotated[tuple[_Scale, _Scale], AfterValidator(rising)] = (1.0, 1.0)
     flip: bool = False
     rotation_degrees: float = Field(default=0.0, ge=0, le=180)
     brightness: float = Field(default=0.2, ge=0, le=1)
@@ -216,8 +217,9 @@ class Meta(Learning):
 class Quantize(Schedule):
     """Quantization-aware training guided by the float student, or calibration alone (`ptq`).
 
-    `scale` = "profile" follows the hardware profile; "power_of_two" and "float" override it. Without `enabled` the run
-    ends with the float student: enough to compare methods, nothing to export.
+    `scale` = "profile" follows the hardware profile; "power_of_two" and "float" override it. `weight_bits` left
+    out is the widest that the profile allows, 8 where it does not say. Without `enabled` the run ends with the float
+    student: enough to compare methods, nothing to export.
     """
 
     method: Literal["qat", "ptq"] = "qat"
@@ -228,6 +230,7 @@ class Quantize(Schedule):
     calibration_images: int = Field(default=512, ge=1)
     enabled: bool = True
     scale: Literal["profile", "float", "power_of_two"] = "profile"
+    weight_bits: int | None = Field(default=None, ge=2, le=8)
 
 
 class Validation(Section):
@@ -246,8 +249,12 @@ class Validation(Section):
 
 
 class Test(Section):
-    """How each stage is measured at the end: on episodes of the test classes, novel ones where the set has them."""
+    """How each stage is measured at the end: on episodes of the test classes, novel ones where the set has them.
 
+    Without `enabled` the test images are not looked at.
+    """
+
+    enabled: bool = True
     way: int = Field(default=5, ge=2)
     shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 5)
     query: int = Field(default=15, ge=1)

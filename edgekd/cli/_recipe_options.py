@@ -27,6 +27,7 @@ RECIPE_OPTIONS = {
     "student_weights": "student.weights",
     "method": "distill.method",
     "meta": "meta.learner",
+    "trials": "search.trials",
     "seed": "seed",
     "precision": "precision",
 }

@@ -176,7 +176,7 @@ def finish_stage(
     head: bool = True,
     embeds: bool = True,
 ) -> None:
-    """Write the stage's file, measure it on the test images where it `embeds`, record both; other processes wait.
+    """Write the stage's file, measure it on the test images where it `embeds`, record both; others wait.
 
     A classifier whose `head` is trained is measured by it too, where the test images are of the training classes.
     """
@@ -188,7 +188,7 @@ def finish_stage(
         save_snapshot(run.folder / file, Snapshot(tensors, {"backbone": spec, **mark, **(values or {})}))
         parameters, weight_bytes = size or (deployed_parameters(backbone), deployed_bytes(backbone, 32))
         result = StageResult(stage=stage, backbone=spec, parameters=parameters, weight_bytes=weight_bytes)
-        if embeds:
+        if embeds and run.recipe.test.enabled:
             result = _measured(context, network, backbone, result, head=head)
         run.finish_stage(stage, file, time.monotonic() - began, result)
         clear_checkpoint(run, stage)

@@ -196,16 +196,7 @@ def open_run(
     with _main_first(session):
         if not (folder / "manifest.json").exists():
             _require_weights(recipe, splits.train, session, stages or stage_names(recipe))
-            test = splits.test
-            data = DataRef(
-                spec=recipe.data.spec,
-                split="test",
-                fingerprint=test.fingerprint,
-                n_classes=test.n_classes,
-                novel=splits.novel,
-                seed=recipe.data.seed,
-            )
-            return Run.create(folder, recipe, data, library_versions(*LIBRARIES), fingerprint)
+            return Run.create(folder, recipe, data_ref(recipe, splits), library_versions(*LIBRARIES), fingerprint)
         run = Run.open(folder)
         run.require_recipe(recipe)
         run.require_data(splits.test.fingerprint)
@@ -227,6 +218,19 @@ def _require_weights(recipe: Recipe, images: ImageSet, session: Session, stages:
         notes += [METHODS[term.name].remark(marks) for term in parse_expression(recipe.distill.method)]
     for text in filter(None, notes):
         session.reporter.note(text)
+
+
+def data_ref(recipe: Recipe, splits: Splits) -> DataRef:
+    """Return which images a run of `recipe` is measured on."""
+    test = splits.test
+    return DataRef(
+        spec=recipe.data.spec,
+        split="test",
+        fingerprint=test.fingerprint,
+        n_classes=test.n_classes,
+        novel=splits.novel,
+        seed=recipe.data.seed,
+    )
 
 
 def default_name(recipe: Recipe) -> str:

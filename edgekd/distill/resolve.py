@@ -160,7 +160,8 @@ def require_trainable(
     _require_episodes(
         splits.val, min(validation.way, splits.val.n_classes), validation.shots, validation.query, "validation"
     )
-    _require_episodes(splits.test, test.way, test.shots, test.query, "test")
+    if test.enabled:
+        _require_episodes(splits.test, test.way, test.shots, test.query, "test")
 
 
 def dims_of(student: Backbone, teacher: Backbone, images: ImageSet, unlabelled: ImageSet | None = None) -> Dims:

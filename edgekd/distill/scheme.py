@@ -11,16 +11,16 @@ WIDEST_BITS, WIDEST_BIAS_BITS = 8, 32
 
 
 def resolve_scheme(profile: HardwareProfile, settings: Quantize) -> QuantScheme:
-    """Return what the profile says, the recipe's choice of scale, and defaults (INT8, per channel) for what is unknown.
+    """Return what the profile says, the recipe's choices, and defaults (INT8, per channel) for what is unknown.
 
     Raises:
-        ProfileError: the profile allows no bit-width of 8 or less.
+        ProfileError: the profile allows no bit-width of 8 or less, or not the one that the recipe asks for.
     """
     weights, activations = profile.weights, profile.activations
     kinds = {weights.scale, activations.scale} - {None}
     scale = "power_of_two" if "power_of_two" in kinds else "float"
     known = {
-        "weight_bits": _widest(weights.bits, "weights.bits", profile),
+        "weight_bits": _chosen(profile, settings) or _widest(weights.bits, "weights.bits", profile),
         "act_bits": _widest(activations.bits, "activations.bits", profile),
         "granularity": weights.granularity,
         "relu_unsigned": activations.relu_unsigned,
@@ -30,6 +30,16 @@ def resolve_scheme(profile: HardwareProfile, settings: Quantize) -> QuantScheme:
         "method": settings.method,
     }
     return QuantScheme.model_validate({key: value for key, value in known.items() if value is not None})
+
+
+def _chosen(profile: HardwareProfile, settings: Quantize) -> int | None:
+    asked, bits = settings.weight_bits, profile.weights.bits
+    if asked is not None and bits is not None and asked not in bits:
+        raise ProfileError(
+            f"quantize.weight_bits is {asked}, and profile {profile.name} allows weights of {list(bits)} bits; "
+            "choose one of these"
+        )
+    return asked
 
 
 def _widest(bits: tuple[int, ...] | None, key: str, profile: HardwareProfile, most: int = WIDEST_BITS) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -24,30 +25,32 @@ def conv4(request: Request) -> Backbone:
     request.refuse("pretrained")
     asked = request if request.argument else Request(request.spec, DEFAULT_WIDTH, request.in_channels, request.drop)
     widths = parse_widths(asked, growth=(1, 1, 1, 1))
+    return build_blocks(request, widths, poolings=len(widths))
+
+
+def build_blocks(request: Request, widths: Sequence[int], poolings: int) -> Backbone:
+    """Build one block for each of `widths`, the first `poolings` of which pool, and a global mean behind them."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index, (before, after) in enumerate(pairwise((request.in_channels, *widths)), start=1):
-        layers |= _block(index, before, after, request.drop)
+        layers |= _block(index, before, after, request.drop, pooled=index <= poolings)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     return Backbone(
         nn.Sequential(layers),
         in_channels=request.in_channels,
         embedding_dim=widths[-1],
-        min_size=16,
-        layers=[f"maxpool{index}" for index in range(1, len(widths) + 1)],
+        min_size=2**poolings,
+        layers=[f"{'maxpool' if index <= poolings else 'relu'}{index}" for index in range(1, len(widths) + 1)],
     )
 
 
-def _block(index: int, in_channels: int, width: int, drop: float) -> OrderedDict[str, nn.Module]:
+def _block(index: int, in_channels: int, width: int, drop: float, *, pooled: bool) -> OrderedDict[str, nn.Module]:
     conv = nn.Conv2d(in_channels, width, kernel_size=3, padding=1)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # bias=True, so there is one
-    layers: dict[str, nn.Module] = {
-        "conv": conv,
-        "norm": nn.BatchNorm2d(width),
-        "relu": nn.ReLU(),
-        "maxpool": nn.MaxPool2d(2),
-    }
+    layers: dict[str, nn.Module] = {"conv": conv, "norm": nn.BatchNorm2d(width), "relu": nn.ReLU()}
+    if pooled:
+        layers["maxpool"] = nn.MaxPool2d(2)
     if drop:
         layers["drop"] = nn.Dropout(drop)
     return OrderedDict((f"{kind}{index}", layer) for kind, layer in layers.items())

@@ -1,0 +1,127 @@
+"""`edgekd search`: the student that does best within a profile's limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekd.cli import EXIT_INTERRUPTED
+from edgekd.cli._recipe_options import data_options, run_options, teacher_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from edgekd.search.results import Outcome, TrialRow
+    from edgekd.search.worker import Searched
+
+MOST_ROWS = 20  # of the table in the terminal; results.json has all
+
+
+@click.command()
+@data_options
+@teacher_options
+@click.option(
+    "--teacher-weights", type=click.Path(path_type=Path), help="A teacher.safetensors of another run: do not train one."
+)
+@click.option("--method", metavar="SUM", help='Distillation loss, for example "ce + 0.5 kd".')
+@click.option("--pot", is_flag=True, help="Quantize with power-of-two scales only.")
+@click.option("--ptq", is_flag=True, help="Quantize by calibration only, without quantization-aware training.")
+@click.option("--trials", type=int, help="How many candidates are trained, by all workers together.  [default: 20]")
+@click.option(
+    "--storage", metavar="FILE|URL", help="Where workers meet: a journal file or a database.  [default: in the folder]"
+)
+@click.option("--name", metavar="NAME", help="The search's name in the storage.  [default: from the recipe]")
+@run_options
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - click hands over options of any type
+    """Find the widths, depth and bit-width of the student that does best on validation classes and fits the profile.
+
+    What `edgekd verify` would fail is never trained. The others are distilled briefly, from one teacher, as the section
+    [search] of the recipe says. The same command goes on with a search, and several of them, on any number of hosts
+    that share the folder, work on it together; a database (--storage) needs no shared folder.
+    """
+    began = time.monotonic()
+    from edgekd.cli._console import open_console
+    from edgekd.cli._extras import require_training
+    from edgekd.cli._recipe_options import assignments_of
+    from edgekd.cli._training import TerminalReporter
+    from edgekd.recipe import load_recipe
+
+    recipe = load_recipe(options["recipe"], [*options["assignments"], *assignments_of(options)])
+    require_training("optuna")
+    from edgekd.distill.session import open_session
+    from edgekd.search.worker import Place, run_search
+
+    console = open_console()
+    place = Place(options["folder"], options["storage"], options["name"])
+    with TerminalReporter(console) as reporter:
+        session = open_session(recipe.precision, recipe.seed, options["time_budget"], reporter, cpu=options["cpu"])
+        session.deadline.started = began  # importing torch took some of the budget already
+        searched = run_search(recipe, place, session, skip_bad=options["skip_bad"])
+    _print(console, searched)
+    if searched.stopped and searched.stopped.by_signal:
+        ctx.exit(EXIT_INTERRUPTED)
+
+
+def _print(console: Console, searched: Searched) -> None:
+    outcome, folder = searched.outcome, searched.folder
+    if outcome.trials:
+        console.print(_table(outcome))
+    for line in _lines(outcome):
+        console.print(line, soft_wrap=True, markup=False)
+    if searched.stopped:
+        console.print(f"Stopped: {searched.stopped}. Everything is saved; the same command goes on.", soft_wrap=True)
+    if outcome.trials:
+        weights = folder.teacher / "teacher.safetensors"
+        taught = f" --teacher-weights {weights}" if weights.exists() else ""
+        console.print(f"Results {folder.results}", soft_wrap=True, markup=False)
+        console.print(f"Next: edgekd distill --recipe {folder.best}{taught}", soft_wrap=True, markup=False)
+
+
+def _table(outcome: Outcome) -> Table:
+    """One row for each of the best trials, and for each on the front."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("trial", justify="right")
+    table.add_column("student", no_wrap=True)
+    for heading in ("bits", "parameters", "bytes", "peak", "MACs", *_shots(outcome), "validation %", "front"):
+        table.add_column(heading, justify="right")
+    for place, row in enumerate(outcome.trials):
+        if place < MOST_ROWS or row.front:
+            table.add_row(*_cells(row))
+    return table
+
+
+def _shots(outcome: Outcome) -> list[str]:
+    return [f"{row.way}-way {row.shot}-shot %" for row in outcome.trials[0].measured.by_shot]
+
+
+def _cells(row: TrialRow) -> list[str]:
+    found = row.measured
+    peak = "unknown" if found.peak_activation_bytes is None else f"{found.peak_activation_bytes:,}"
+    sizes = [f"{found.parameters:,}", f"{found.weight_bytes:,}", peak, f"{found.macs:,}"]
+    shots = [_percent(shot.mean, shot.ci95) for shot in found.by_shot]
+    head = [str(row.number), row.candidate.student, str(row.candidate.weight_bits)]
+    return [*head, *sizes, *shots, _percent(found.mean, found.ci95), "*" if row.front else ""]
+
+
+def _percent(mean: float, ci95: float) -> str:
+    return f"{100 * mean:.2f} ± {100 * ci95:.2f}"
+
+
+def _lines(outcome: Outcome) -> Iterator[str]:
+    if outcome.trials:
+        yield "front: most accurate for its parameters; the best of many is optimistic, on classes it was chosen by"
+    counts = {"trained": len(outcome.trials), "refused": outcome.refused, "seen before": outcome.repeated}
+    counts |= {"failed": outcome.failed, "at other workers": outcome.running}
+    yield "candidates: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "trained")
+    for row in outcome.refusals:
+        yield f"  {row.rule} refused {row.candidates}, for example: {row.message}"
+    for error in outcome.errors:
+        yield f"  failed: {error}"

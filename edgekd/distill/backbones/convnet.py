@@ -1,0 +1,43 @@
+"""Conv4 of any depth, with any number of its blocks pooled: what a search of students varies."""
+
+from __future__ import annotations
+
+from edgekd.distill.backbones.base import MAX_WIDTH, Backbone, Request, register
+from edgekd.distill.backbones.conv4 import build_blocks
+from edgekd.errors import RecipeError
+
+MAX_DEPTH = 16
+
+
+@register("convnet")
+def convnet(request: Request) -> Backbone:
+    """Build `convnet:A-B-...` or `convnet:A-B-.../POOLINGS`: the blocks of `conv4`, one a width, then a global mean.
+
+    Only the first POOLINGS blocks pool, all of them where it is left out: `convnet:64-64-64-64/3` is Conv4 without its
+    fourth pooling. Images have 2^POOLINGS pixels at least.
+
+    Source: as `conv4`; depth and width traded under a cap: K. Simonyan & A. Zisserman, Very Deep Convolutional Networks
+    for Large-Scale Image Recognition, 2014, https://arxiv.org/abs/1409.1556.
+    """
+    request.refuse("pretrained")
+    text, slash, number = request.argument.partition("/")
+    widths = _widths(request, text)
+    return build_blocks(request, widths, _poolings(request, number, len(widths)) if slash else len(widths))
+
+
+def _widths(request: Request, text: str) -> tuple[int, ...]:
+    parts = text.split("-")
+    if len(parts) > MAX_DEPTH or not all(part.isdecimal() and 0 < int(part) <= MAX_WIDTH for part in parts):
+        raise RecipeError(
+            f"backbone '{request.spec}': '{text}' is not 1 to {MAX_DEPTH} widths joined by '-', for example "
+            f"convnet:48-64-64-96/3; a width is 1 to {MAX_WIDTH} channels"
+        )
+    return tuple(map(int, parts))
+
+
+def _poolings(request: Request, text: str, depth: int) -> int:
+    if not text.isdecimal() or int(text) > depth:
+        raise RecipeError(
+            f"backbone '{request.spec}': '{text}' is not how many of its {depth} blocks pool; write 0 to {depth}"
+        )
+    return int(text)

@@ -1,0 +1,49 @@
+"""A student as it would be quantized, before any training: its graph and sizes are final, its weights are random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from edgekd.data import Splits
+from edgekd.distill import quantize
+from edgekd.distill.backbones import build_backbone, require_input
+from edgekd.distill.quantizing import calibration_images
+from edgekd.distill.scheme import resolve_scheme
+from edgekd.distill.seeding import derive_seed
+from edgekd.manifest import QuantScheme
+from edgekd.profile import HardwareProfile
+from edgekd.recipe import Recipe
+
+IMAGES = 16  # what random weights are calibrated on
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A quantized network, its float original with folded BatchNorm, and its scheme."""
+
+    network: nn.Module
+    reference: nn.Module
+    scheme: QuantScheme
+
+
+def untrained_student(recipe: Recipe, profile: HardwareProfile, splits: Splits) -> Untrained:
+    """Return the recipe's student with random weights, quantized as `profile` and the recipe ask.
+
+    Raises:
+        RecipeError: there is no such backbone.
+        ModelError: it has operations without an integer form.
+        DataError: the images are too small for it.
+        ProfileError: the profile allows no such bit-width.
+    """
+    scheme, images, spec = resolve_scheme(profile, recipe.quantize), splits.train, recipe.student.backbone
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(recipe.seed, "untrained"))
+        backbone = build_backbone(spec, images.channels)
+    require_input(backbone, images.height, images.width, images.channels)
+    quantize.require_quantizable(backbone, spec)
+    folded = quantize.fold_batchnorm(backbone)
+    calibration = quantize.calibrate_backbone(folded, calibration_images(splits, IMAGES, recipe.seed), scheme)
+    return Untrained(quantize.quantize_backbone(folded, scheme, calibration).eval(), folded, scheme)

@@ -1,0 +1,40 @@
+"""The section of a recipe that says which students `edgekd search` looks among."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from edgekd.recipe_sections import Section, rising
+
+Channels = Annotated[int, Field(ge=1, le=65_536)]
+Blocks = Annotated[int, Field(ge=1, le=16)]
+Unpooled = Annotated[int, Field(ge=0, le=16)]
+Bits = Annotated[int, Field(ge=2, le=8)]
+Rising = AfterValidator(rising)
+
+
+class Search(Section):
+    """Which students `edgekd search` looks among, networks of 3x3 convolutions, and how briefly it trains each.
+
+    `trials` counts those that are trained. The search ends early after `refused` candidates in a row that were refused,
+    failed or had been seen before. `epochs` and `quantize_epochs` are those of a candidate: the schedules of the recipe
+    are squeezed into them. Bounds are [smallest, largest]: `depth` in blocks, `unpooled` of how many of the last blocks
+    do not pool, `width` of every block but the last and `embedding` of the last in channels, steps of `width_step`.
+    `weight_bits` are the bit-widths to choose from; none given: those of the profile, 8 where it does not say.
+    Candidates are compared on `episodes` of the validation classes; `startup_trials` are drawn at random.
+    """
+
+    trials: int = Field(default=20, ge=1, le=100_000)
+    refused: int = Field(default=100, ge=1, le=100_000)
+    epochs: float = Field(default=2, ge=0, le=100_000)
+    quantize_epochs: float = Field(default=0.25, ge=0, le=100_000)
+    depth: Annotated[tuple[Blocks, Blocks], Rising] = (3, 5)
+    unpooled: Annotated[tuple[Unpooled, Unpooled], Rising] = (0, 1)
+    width: Annotated[tuple[Channels, Channels], Rising] = (16, 128)
+    embedding: Annotated[tuple[Channels, Channels], Rising] = (32, 192)
+    width_step: int = Field(default=8, ge=1)
+    weight_bits: tuple[Bits, ...] = ()
+    episodes: int = Field(default=2_000, ge=2)
+    startup_trials: int = Field(default=10, ge=1)

@@ -37,6 +37,9 @@ def test_assignments_beat_the_file(tmp_path: Path) -> None:
         ("meta", "is not key=value"),
         ("seed.x=1", "seed"),
         ("distill.schedule=step", r"distill: schedule is step, but milestones names no epoch.*milestones=\[3.6, 4.8\]"),
+        ("search.trial=3", r"unknown key in \[search\] 'trial'. Did you mean 'trials'"),
+        ("search.depth=[4, 3]", r"search.depth: the smallest comes first: \[3, 4\]"),
+        ("search.embedding=[0, 8]", "search.embedding.0"),
     ],
 )
 def test_bad_assignments_say_what_is_legal(assignment: str, message: str) -> None:

@@ -29,6 +29,7 @@ TORCH_FREE = (
     "edgekd.cli.models",
     "edgekd.zoo",
     "edgekd.report.card",
+    "edgekd.cli.search",
     "edgekd.cli.verify",
     "edgekd.recipe",
     "edgekd.run",
@@ -74,6 +75,11 @@ def test_training_and_verification_meet_in_files_only(side: str, other: str) -> 
     assert below(side)
     for path in below(side):
         assert not [name for name in imports(path) if f"{name}.".startswith(f"edgekd.{other}.")], path
+
+
+def test_only_the_command_line_knows_of_the_search() -> None:
+    for path in set(MODULES) - set(below("search", "cli")):
+        assert not [name for name in imports(path) if f"{name}.".startswith("edgekd.search.")], path
 
 
 def test_only_training_and_export_import_torch() -> None:

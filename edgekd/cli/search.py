@@ -50,8 +50,12 @@ def command(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - cl
     from edgekd.cli._extras import require_training
     from edgekd.cli._recipe_options import assignments_of
     from edgekd.cli._training import TerminalReporter
+    from edgekd.errors import UsageError
     from edgekd.recipe import load_recipe
 
+    for option in ("storage", "name"):
+        if options[option] == "":
+            raise UsageError(f"--{option} is empty; give it a value, or leave it out")
     recipe = load_recipe(options["recipe"], [*options["assignments"], *assignments_of(options)])
     require_training("optuna")
     from edgekd.distill.session import open_session

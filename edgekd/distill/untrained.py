@@ -18,6 +18,7 @@ from edgekd.profile import HardwareProfile
 from edgekd.recipe import Recipe
 
 IMAGES = 16  # what random weights are calibrated on
+BIAS_STD = 0.01
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,17 @@ def untrained_student(recipe: Recipe, profile: HardwareProfile, splits: Splits) 
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(recipe.seed, "untrained"))
         backbone = build_backbone(spec, images.channels)
-    require_input(backbone, images.height, images.width, images.channels)
-    quantize.require_quantizable(backbone, spec)
-    folded = quantize.fold_batchnorm(backbone)
-    calibration = quantize.calibrate_backbone(folded, calibration_images(splits, IMAGES, recipe.seed), scheme)
-    return Untrained(quantize.quantize_backbone(folded, scheme, calibration).eval(), folded, scheme)
+        require_input(backbone, images.height, images.width, images.channels)
+        quantize.require_quantizable(backbone, spec)
+        _bias(backbone)
+        folded = quantize.fold_batchnorm(backbone)
+        calibration = quantize.calibrate_backbone(folded, calibration_images(splits, IMAGES, recipe.seed), scheme)
+        return Untrained(quantize.quantize_backbone(folded, scheme, calibration).eval(), folded, scheme)
+
+
+@torch.no_grad()
+def _bias(backbone: nn.Module) -> None:
+    """Draw every bias: zeros of one length would be exported as one constant, and counted once."""
+    for layer in backbone.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+            layer.bias.normal_(std=BIAS_STD)

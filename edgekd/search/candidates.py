@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
+from edgekd.data import Splits
 from edgekd.distill.methods import adapt_recipe, needs_of
 from edgekd.distill.optimizer import compress
+from edgekd.distill.resolve import require_trainable, resolve
+from edgekd.distill.teacher_weights import require_teacher_weights
 from edgekd.errors import RecipeError
+from edgekd.profile import HardwareProfile
 from edgekd.recipe import Quantize, Recipe, Schedule, Search, Student, Teacher
 from edgekd.search.space import Candidate
 
@@ -33,6 +37,19 @@ def require_searchable(recipe: Recipe, candidate: Candidate) -> None:
             f"method '{recipe.distill.method}' changes the teacher with the student, and a search has one teacher for "
             "all; choose another --method"
         )
+
+
+def require_startable(recipe: Recipe, splits: Splits, candidate: Candidate) -> None:
+    """Refuse a recipe whose teacher or whose smallest `candidate` could not be trained on these images.
+
+    Raises:
+        RecipeError, DataError, ModelError, RunError: as a run of that recipe would.
+    """
+    anything = HardwareProfile(name="anything")  # what the profile holds, `verify` says
+    stages = ("teach", "distill") if has_teacher(recipe) else ("distill",)
+    resolved = resolve(teaching_recipe(recipe, candidate), anything, splits)
+    require_trainable(resolved, splits, stages)
+    require_teacher_weights(resolved.teacher, splits.train)
 
 
 def has_teacher(recipe: Recipe) -> bool:

@@ -7,18 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from edgekd import __version__, passes
 from edgekd.data import Splits
-from edgekd.distill.methods import adapt_recipe
-from edgekd.distill.pipeline import data_ref
-from edgekd.distill.untrained import untrained_student
-from edgekd.export import IR_VERSION, Origin, Student, manifest_of, to_integer_onnx
-from edgekd.files import write_bytes
 from edgekd.profile import HardwareProfile
 from edgekd.recipe import Recipe
+from edgekd.run import Run
+from edgekd.search.onnx_files import write_trained, write_untrained
 from edgekd.verify import Report, verify
+
+TRAINED_FILE = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -33,12 +29,23 @@ def examine_untrained(recipe: Recipe, profile: HardwareProfile, splits: Splits) 
     """Return what `verify` says of the recipe's student with random weights, without running it.
 
     Raises:
-        RecipeError, ModelError, DataError: there is no such student, or none that can be exported.
+        EdgekdError: as `write_untrained`.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "untrained.onnx"
-        _export(adapt_recipe(recipe), profile, splits, file)
+        write_untrained(recipe, profile, splits, file)
         return verify(file, profile, static=True)
+
+
+def examine_trained(run: Run, profile: HardwareProfile, splits: Splits) -> Report:
+    """Write a trained candidate into its run folder; return what `verify` says of the file, without running it.
+
+    Raises:
+        EdgekdError: as `write_trained`.
+    """
+    file = run.folder / TRAINED_FILE
+    write_trained(run, splits, file)
+    return verify(file, profile, static=True)
 
 
 def refusals(report: Report) -> tuple[Refusal, ...]:
@@ -53,13 +60,3 @@ def refusals(report: Report) -> tuple[Refusal, ...]:
 def listed(found: Iterable[Refusal]) -> str:
     """Return refusals as one line."""
     return "; ".join(f"{refusal.rule}: {refusal.message}" for refusal in found)
-
-
-def _export(recipe: Recipe, profile: HardwareProfile, splits: Splits, file: Path) -> None:
-    """Write the file that `edgekd export` would, but for the weights; nothing else of it will change by training."""
-    made = untrained_student(recipe, profile, splits)
-    model = to_integer_onnx(made.network, splits.train)
-    student = Student(made.network, made.reference, made.scheme, np.zeros(0, np.float32))
-    manifest = manifest_of(Origin(recipe, data_ref(recipe, splits)), student, splits.train, model)
-    passes.stamp(model, manifest.to_metadata(), __version__, IR_VERSION)
-    write_bytes(file, model.SerializeToString())

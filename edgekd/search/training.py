@@ -1,4 +1,4 @@
-"""What a worker does with a candidate that the profile holds: teacher, short training, export, validation accuracy."""
+"""What a worker does with a candidate that the profile holds: teacher, short training, validation accuracy."""
 
 from __future__ import annotations
 
@@ -10,21 +10,16 @@ import numpy as np
 
 from edgekd import fewshot
 from edgekd.data import ImageSet
-from edgekd.distill.embed import embed
 from edgekd.distill.pipeline import run_distillation, run_teaching
-from edgekd.distill.quantizing import load_quantized
 from edgekd.distill.session import Session, Silent
 from edgekd.distill.stages import TEACHER_FILE
-from edgekd.export import export_run
-from edgekd.profile import HardwareProfile
 from edgekd.recipe import Recipe
 from edgekd.run import Run
+from edgekd.runtime import Embedder
 from edgekd.search.candidates import has_teacher, teaching_recipe
+from edgekd.search.feasibility import TRAINED_FILE
 from edgekd.search.folder import Folder
 from edgekd.search.space import Candidate
-from edgekd.verify import Report, verify
-
-STUDENT_FILE = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -58,8 +53,19 @@ def train_teacher(
     if not has_teacher(recipe):
         return None
     with folder.teaching(give_up):
-        run = run_teaching(teaching_recipe(recipe, stand_in), folder.teacher, session, skip_bad=skip_bad)
+        run = _taught(recipe, folder)
+        if run is None:
+            run = run_teaching(teaching_recipe(recipe, stand_in), folder.teacher, session, skip_bad=skip_bad)
         return run.stage_file("teach").resolve()
+
+
+def _taught(recipe: Recipe, folder: Folder) -> Run | None:
+    """Return the run of the teacher where it is done; None where there is still something to do, or to refuse."""
+    if not (folder.teacher / "manifest.json").exists():
+        return None
+    run = Run.open(folder.teacher)
+    done = "teach" in run.manifest.stages and not run.lost_stages()
+    return run if done and run.recipe.teacher.weights == recipe.teacher.weights else None
 
 
 def train_candidate(recipe: Recipe, folder: Path, session: Session, *, skip_bad: bool) -> Run:
@@ -71,32 +77,21 @@ def train_candidate(recipe: Recipe, folder: Path, session: Session, *, skip_bad:
     return run_distillation(recipe, folder, replace(session, reporter=Silent()), skip_bad=skip_bad)
 
 
-def examine_trained(run: Run, profile: HardwareProfile) -> Report:
-    """Export a trained candidate and return what `verify` says of the file, without running it.
+def validate(run: Run, images: ImageSet, episodes: int) -> Score:
+    """Measure a candidate's exported file in onnxruntime on the validation images, by the recipe's protocols and head.
 
     Raises:
-        ModelError: the file does not compute what was trained.
+        ModelError: onnxruntime cannot run the file.
+        DataError: too few images or classes, or embeddings that are not finite.
     """
-    exported = export_run(run, run.folder / STUDENT_FILE)
-    return verify(exported.path, profile, static=True)
-
-
-def validate(run: Run, images: ImageSet, episodes: int, session: Session) -> Score:
-    """Measure the quantized student of a run on the validation images, by the recipe's protocols and head."""
-    recipe = run.recipe
-    network, _ = load_quantized(run, images.channels)
-    embeddings = embed(network.to(session.device), images.images)
-    base_mean = np.array(run.manifest.base_mean, np.float32)
-    way, settings = min(recipe.validation.way, images.n_classes), recipe.validation
+    embedder, settings = Embedder(run.folder / TRAINED_FILE), run.recipe.validation
+    embeddings = embedder.embed(images.images)
+    protocols = [
+        fewshot.Protocol(min(settings.way, images.n_classes), shot, settings.query, episodes) for shot in settings.shots
+    ]
     found = tuple(
-        fewshot.evaluate(
-            embeddings,
-            images.labels,
-            fewshot.Protocol(way, shot, settings.query, episodes),
-            recipe.test.head,
-            base_mean,
-        )
-        for shot in settings.shots
+        fewshot.evaluate(embeddings, images.labels, protocol, run.recipe.test.head, embedder.base_mean)
+        for protocol in protocols
     )
     return Score(
         mean=float(np.mean([accuracy.mean for accuracy in found])),

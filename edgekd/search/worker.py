@@ -17,8 +17,8 @@ from edgekd.recipe import Recipe, to_toml
 from edgekd.run import RUNS_FOLDER
 from edgekd.search import training
 from edgekd.search.board import Board, Claim
-from edgekd.search.candidates import candidate_recipe, require_searchable, with_student
-from edgekd.search.feasibility import examine_untrained, listed, refusals
+from edgekd.search.candidates import candidate_recipe, require_searchable, require_startable, with_student
+from edgekd.search.feasibility import examine_trained, examine_untrained, listed, refusals
 from edgekd.search.folder import Folder, comparable, open_folder
 from edgekd.search.results import REFUSED_BY, RESULT, Measured, Outcome, ShotRow, outcome_of
 from edgekd.search.space import Space, space_of
@@ -84,6 +84,7 @@ def run_search(recipe: Recipe, place: Place, session: Session, *, skip_bad: bool
     splits = load_data(recipe, session, skip_bad=skip_bad)
     space = space_of(recipe.search, profile, splits.train.height, splits.train.width)
     require_searchable(recipe, space.smallest)
+    require_startable(recipe, splits, space.smallest)
     folder = open_folder(place.folder or RUNS_FOLDER / default_name(recipe), recipe, lambda: None)
     storage = open_storage(place.storage or folder.journal)
     fingerprints = {"images": splits.val.fingerprint, "profile": profile.sha256}
@@ -148,10 +149,10 @@ def _train(work: Work, claim: Claim, teacher: Path | None, name: str) -> None:
     recipe = candidate_recipe(work.recipe, claim.candidate, teacher)
     folder = work.folder.trial(claim.number)
     run = training.train_candidate(recipe, folder, work.session, skip_bad=work.skip_bad)
-    report = training.examine_trained(run, work.profile)
+    report = examine_trained(run, work.profile, work.splits)
     if _refused(work, claim, report, f"{name}, trained"):
         return
-    score = training.validate(run, work.splits.val, work.recipe.search.episodes, work.session)
+    score = training.validate(run, work.splits.val, work.recipe.search.episodes)
     measured = _measured(report, score, time.monotonic() - began)
     training.forget_copies(run)
     work.board.finish(claim.number, score.mean, {RESULT: measured.model_dump(mode="json")})

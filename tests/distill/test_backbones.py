@@ -39,6 +39,9 @@ def _on_meta(spec: str, channels: int = 3) -> nn.Module:
         ("conv4-72", 1, 28, 72),
         ("conv4:8-8-16-24", 3, 16, 24),
         ("conv4-8-8-16-24", 3, 16, 24),
+        ("convnet:8-16", 3, 4, 16),
+        ("convnet-8-8-8-8-24/3", 1, 9, 24),
+        ("convnet:8/0", 3, 1, 8),
         ("resnet12:4", 3, 17, 32),
         ("resnet12:4-5-6-7", 1, 28, 7),
         ("resnet18", 1, 64, 512),
@@ -73,6 +76,12 @@ def test_embeddings_have_the_stated_width(spec: str, channels: int, size: int, e
         ("conv4-0", "a width is 1 to"),
         ("conv4-9999999999", "a width is 1 to"),
         ("conv4:64-64", "nor 4 joined"),
+        ("convnet", "'' is not 1 to 16 widths joined by '-', for example convnet:48-64-64-96/3"),
+        ("convnet:8-0", "a width is 1 to"),
+        ("convnet:" + "-".join(["8"] * 17), "is not 1 to 16 widths"),
+        ("convnet:8-8/3", "'3' is not how many of its 2 blocks pool; write 0 to 2"),
+        ("convnet:8-8/", "'' is not how many"),
+        ("convnet:8-8/-1", "'-1' is not how many"),
         ("resnet12:-3", "nor 4 joined"),
         ("resnet12-wide:2", "no argument '2'"),
         ("resnet18:tiny", "'resnet18:small' for small images"),
@@ -97,7 +106,7 @@ def test_a_wrong_name_is_refused_with_a_hint(spec: str, message: str) -> None:
 
 
 def test_what_a_backbone_lacks_is_refused() -> None:
-    for spec in ("conv4", "resnet12", "resnet12-wide", "convnet9:4", "cnn5", "cnn3", "mlp:768-4"):
+    for spec in ("conv4", "convnet:8", "resnet12", "resnet12-wide", "convnet9:4", "cnn5", "cnn3", "mlp:768-4"):
         with pytest.raises(RecipeError, match="no pretrained weights"):
             build_backbone(spec, 3, pretrained=True)
     with pytest.raises(RecipeError, match="no dropout"):
@@ -112,7 +121,7 @@ def test_what_a_backbone_lacks_is_refused() -> None:
 
 def test_every_backbone_file_is_registered() -> None:
     assert set(BACKBONES) == {
-        "cnn3", "cnn5", "conv4", "convnet9", "inceptionv3", "mlp", "mobilenetv2", "projected", "resnet12",
+        "cnn3", "cnn5", "conv4", "convnet", "convnet9", "inceptionv3", "mlp", "mobilenetv2", "projected", "resnet12",
         "resnet12-wide", "resnet18", "resnet50", "timm"
     }  # fmt: skip
 
@@ -144,6 +153,25 @@ def test_the_same_seed_builds_the_same_weights() -> None:
 
     assert torch.equal(weights(3), weights(3))
     assert not torch.equal(weights(3), weights(4))
+
+
+def test_a_convnet_of_four_pooled_blocks_is_conv4() -> None:
+    torch.manual_seed(0)
+    conv4 = build_backbone("conv4:4-6-6-8", 3).eval()
+    convnet = build_backbone("convnet:4-6-6-8", 3).eval()
+    convnet.load_state_dict(conv4.state_dict())
+    images = torch.randn(2, 3, 21, 18)
+    assert torch.equal(convnet(images), conv4(images))
+    assert convnet.layers == conv4.layers
+    assert convnet.min_size == conv4.min_size == 16
+
+
+def test_without_its_last_pooling_a_convnet_averages_a_larger_map() -> None:
+    backbone = build_backbone("convnet:4-6-8/2", 3).eval()
+    assert backbone.layers == ("maxpool1", "maxpool2", "relu3")
+    assert dict(map_shapes(backbone, 16, 20)) == {1: (4, 8, 10), 2: (6, 4, 5), 3: (8, 4, 5)}
+    with pytest.raises(DataError, match="3x8 are too small for convnet:4-6-8/2, which needs 4 pixels"):
+        require_input(backbone, 3, 8, 3)
 
 
 def test_conv4_sizes() -> None:

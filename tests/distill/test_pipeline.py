@@ -365,6 +365,21 @@ def test_the_scheme_follows_the_profile() -> None:
         resolve_scheme(only_wide, Quantize())
 
 
+def test_the_width_of_weights_is_one_that_the_profile_has() -> None:
+    narrow = HardwareProfile.model_validate({"name": "x", "weights": {"bits": [2, 4]}})
+    assert resolve_scheme(narrow, Quantize(weight_bits=2)).weight_bits == 2
+    assert resolve_scheme(HardwareProfile(name="x"), Quantize(weight_bits=4)).weight_bits == 4
+    with pytest.raises(ProfileError, match=r"quantize.weight_bits is 8, and profile x allows weights of \[2, 4\] bits"):
+        resolve_scheme(narrow, Quantize(weight_bits=8))
+
+
+def test_without_test_no_test_image_is_measured(tmp_path: Path, tiny_recipe: Path) -> None:
+    off = ["test.enabled=false", "test.query=99", "meta.enabled=false", "baseline.enabled=false", "quantize.epochs=0"]
+    run = run_distillation(load_recipe(tiny_recipe, off), tmp_path / "run", session())
+    assert run.manifest.complete
+    assert not any(record.result.accuracy for record in run.manifest.stages.values())
+
+
 def test_stage_names_follow_the_recipe() -> None:
     assert stage_names(Recipe()) == ["teach", "scratch", "distill", "meta", "quantize"]
     assert stage_names(load_recipe(None, ["meta.enabled=false", "baseline.enabled=false"])) == [

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from edgekd.distill.backbones import build_backbone
+from edgekd.errors import ProfileError
+from edgekd.profile import HardwareProfile, load_profile
+from edgekd.recipe import Search
+from edgekd.search.space import Candidate, space_of
+
+CAPPED = HardwareProfile.from_text('name = "capped"\n[params]\nmax = 1000\n')
+
+
+class Highest:
+    """Chooses the highest of everything, and remembers what it was offered."""
+
+    def __init__(self) -> None:
+        self.offered: dict[str, tuple[int, ...]] = {}
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
+        self.offered[name] = (low, high, step)
+        return high
+
+    def suggest_categorical(self, name: str, choices: Sequence[int]) -> int:
+        self.offered[name] = tuple(choices)
+        return choices[-1]
+
+
+def profile(text: str) -> HardwareProfile:
+    return HardwareProfile.from_text(f'name = "board"\n{text}')
+
+
+def test_a_candidate_is_made_of_what_is_suggested() -> None:
+    bounds = Search(depth=(2, 3), unpooled=(0, 1), width=(8, 30), embedding=(16, 33), width_step=8)
+    chooser = Highest()
+    candidate = space_of(bounds, CAPPED, 64, 64).suggest(chooser)
+    assert candidate == Candidate(student="convnet:24-24-32/2", weight_bits=8)
+    assert chooser.offered == {
+        "depth": (2, 3, 1),
+        "unpooled": (0, 1, 1),
+        "width1": (8, 24, 8),
+        "width2": (8, 24, 8),
+        "embedding": (16, 32, 8),
+    }
+
+
+@pytest.mark.parametrize(("size", "poolings"), [(16, 4), (15, 3), (64, 5)])
+def test_no_candidate_pools_away_the_image(size: int, poolings: int) -> None:
+    bounds = Search(depth=(5, 5), unpooled=(0, 0), width=(8, 8), embedding=(8, 8))
+    candidate = space_of(bounds, CAPPED, size, 2 * size).suggest(Highest())
+    assert candidate.student == f"convnet:8-8-8-8-8/{poolings}"
+    assert build_backbone(candidate.student, 3).min_size <= size
+
+
+def test_bit_widths_are_those_that_the_profile_pays_for() -> None:
+    chooser = Highest()
+    space = space_of(Search(), load_profile("max78000"), 32, 32)
+    assert space.suggest(chooser).weight_bits == 8
+    assert chooser.offered["weight_bits"] == (2, 4, 8)  # 1 bit is not quantized to here
+    assert space.smallest.weight_bits == 2
+    assert space_of(Search(weight_bits=(8, 4)), CAPPED, 32, 32).weight_bits == (4, 8)
+
+
+def test_the_smallest_is_the_least_of_all() -> None:
+    bounds = Search(depth=(2, 5), unpooled=(0, 1), width=(16, 32), embedding=(8, 64))
+    assert space_of(bounds, CAPPED, 32, 32).smallest == Candidate(student="convnet:16-8/1", weight_bits=8)
+
+
+@pytest.mark.parametrize(
+    ("text", "bits", "message"),
+    [
+        ("", (), "limits neither parameters nor layers, memory or operators"),
+        ("[params]\nunlimited = true\n", (), "there is nothing to search under"),
+        ("[params]\nmax = 9\n[weights]\nbits = [8]\n", (4,), r"of \[8\] bits, not \[4\]"),
+        ("[params]\nmax = 9\n[weights]\nbits = [1, 16]\n", (), r"of \[1, 16\] bits; .* from 2 to 8"),
+    ],
+)
+def test_a_profile_that_cannot_be_searched_under(text: str, bits: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ProfileError, match=message):
+        space_of(Search(weight_bits=bits), profile(text), 32, 32)

@@ -73,15 +73,13 @@ class Board:
         return self.study.get_trials(deepcopy=False)
 
     def _left_behind(self) -> Claim | None:
-        for trial in self.trials():
-            attributes = trial.user_attrs
-            if (
-                claimed(trial)
-                and attributes[FOLDER] == self.folder.identity
-                and not self.folder.works(attributes[WORKER])
-            ):
+        mine = [trial for trial in self.trials() if claimed(trial) and trial.user_attrs[FOLDER] == self.folder.identity]
+        for trial in mine:
+            worker = trial.user_attrs[WORKER]
+            if not self.folder.works(worker):
                 self._note(trial.number, {WORKER: self.worker})
-                return Claim(trial.number, Candidate.model_validate(attributes[CANDIDATE]))
+                self.folder.forget(worker)
+                return Claim(trial.number, Candidate.model_validate(trial.user_attrs[CANDIDATE]))
         return None
 
     def _enough(self, bounds: Search) -> bool:

@@ -70,6 +70,10 @@ class Folder:
         """Say whether a worker is still there."""
         return is_held(self._worker(worker))
 
+    def forget(self, worker: str) -> None:
+        """Delete what a worker that died left of itself."""
+        self._worker(worker).unlink(missing_ok=True)
+
     def _worker(self, name: str) -> Path:
         return self.path / "locks" / f"worker-{name}"
 

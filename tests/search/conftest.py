@@ -1,4 +1,4 @@
-"""A search over four-pixel-wide ideas: students of a few channels, trained for a moment on tiny images."""
+"""A search among students of a few channels, each trained for a moment on tiny images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 SEARCH_TOML = """
 [search]
-trials = 3
+trials = 2
 epochs = 0.5
 quantize_epochs = 0.5
 depth = [2, 3]
@@ -21,7 +21,7 @@ startup_trials = 2
 
 @pytest.fixture(scope="session")
 def search_toml(tiny_toml: str) -> str:
-    """A recipe whose search of three students takes seconds."""
+    """A recipe whose search of two students takes seconds."""
     return tiny_toml.replace('"resnet12:4"\nepochs = 2', '"conv4-8"\nepochs = 1') + SEARCH_TOML
 
 

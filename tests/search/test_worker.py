@@ -72,7 +72,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe) -> Search
 
 def test_a_search_ends_with_results_and_a_recipe_of_the_best(searched: Searched, recipe: Recipe) -> None:
     outcome, folder = searched.outcome, searched.folder
-    assert len(outcome.trials) == 3
+    assert len(outcome.trials) == 2
     assert searched.stopped is None
     assert Outcome.model_validate_json(folder.results.read_text()) == outcome
     best, first = load_recipe(folder.best), outcome.trials[0].candidate

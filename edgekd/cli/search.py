@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,9 +24,6 @@ MOST_ROWS = 20  # of the table in the terminal; results.json has all
 @click.command()
 @data_options
 @teacher_options
-@click.option(
-    "--teacher-weights", type=click.Path(path_type=Path), help="A teacher.safetensors of another run: do not train one."
-)
 @click.option("--method", metavar="SUM", help='Distillation loss, for example "ce + 0.5 kd".')
 @click.option("--pot", is_flag=True, help="Quantize with power-of-two scales only.")
 @click.option("--ptq", is_flag=True, help="Quantize by calibration only, without quantization-aware training.")
@@ -56,7 +52,9 @@ def command(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - cl
     for option in ("storage", "name"):
         if options[option] == "":
             raise UsageError(f"--{option} is empty; give it a value, or leave it out")
-    recipe = load_recipe(options["recipe"], [*options["assignments"], *assignments_of(options)])
+    assignments = [*options["assignments"], *assignments_of(options)]
+    recipe = load_recipe(options["recipe"], assignments)
+    chosen = {text.partition("=")[0].strip() for text in assignments}
     require_training("optuna")
     from edgekd.distill.session import open_session
     from edgekd.search.worker import Place, run_search
@@ -66,7 +64,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - cl
     with TerminalReporter(console) as reporter:
         session = open_session(recipe.precision, recipe.seed, options["time_budget"], reporter, cpu=options["cpu"])
         session.deadline.started = began  # importing torch took some of the budget already
-        searched = run_search(recipe, place, session, skip_bad=options["skip_bad"])
+        searched = run_search(recipe, place, session, skip_bad=options["skip_bad"], chosen=chosen)
     _print(console, searched)
     if searched.stopped and searched.stopped.by_signal:
         ctx.exit(EXIT_INTERRUPTED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,10 +10,10 @@ from edgekd.data import Splits
 from edgekd.distill.methods import adapt_recipe, needs_of
 from edgekd.distill.optimizer import compress
 from edgekd.distill.resolve import require_trainable, resolve
-from edgekd.distill.teacher_weights import require_teacher_weights
+from edgekd.distill.start_weights import require_weights
 from edgekd.errors import RecipeError
 from edgekd.profile import HardwareProfile
-from edgekd.recipe import Quantize, Recipe, Schedule, Search, Student, Teacher
+from edgekd.recipe import NONE, Quantize, Recipe, Schedule, Search, Student, Teacher
 from edgekd.search.space import Candidate
 
 _S = TypeVar("_S", bound=Schedule)
@@ -26,8 +27,10 @@ def require_searchable(recipe: Recipe, candidate: Candidate) -> None:
     """
     if not recipe.quantize.enabled:
         raise RecipeError("a search judges students as they are deployed: leave out --no-quantize (quantize.enabled)")
+    if recipe.student.weights or recipe.student.pretrained:
+        raise RecipeError("a search makes up its students: leave out student.weights and student.pretrained")
     adapted = adapt_recipe(with_student(recipe, candidate))
-    if adapted.assistant.backbone:
+    if adapted.assistant.backbone not in {"", NONE}:
         raise RecipeError(
             f"an assistant fits one student, and a search tries many: search with the teacher alone, without "
             f"--assistant {adapted.assistant.backbone} or takd, and add it to best.toml"
@@ -39,17 +42,20 @@ def require_searchable(recipe: Recipe, candidate: Candidate) -> None:
         )
 
 
-def require_startable(recipe: Recipe, splits: Splits, candidate: Candidate) -> None:
+def require_startable(recipe: Recipe, splits: Splits, candidate: Candidate, chosen: Collection[str]) -> None:
     """Refuse a recipe whose teacher or whose smallest `candidate` could not be trained on these images.
+
+    `chosen` are the keys that were asked for by themselves, which no method may change.
 
     Raises:
         RecipeError, DataError, ModelError, RunError: as a run of that recipe would.
     """
     anything = HardwareProfile(name="anything")  # what the profile holds, `verify` says
     stages = ("teach", "distill") if has_teacher(recipe) else ("distill",)
-    resolved = resolve(teaching_recipe(recipe, candidate), anything, splits)
+    resolved = resolve(teaching_recipe(recipe, candidate), anything, splits, chosen)
     require_trainable(resolved, splits, stages)
-    require_teacher_weights(resolved.teacher, splits.train)
+    if has_teacher(recipe):
+        require_weights("teacher", resolved.teacher, splits.train)
 
 
 def has_teacher(recipe: Recipe) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +70,12 @@ class Work:
             raise Stopped(f"{reason} between two candidates", by_signal=bool(self.session.deadline.signalled))
 
 
-def run_search(recipe: Recipe, place: Place, session: Session, *, skip_bad: bool = False) -> Searched:
+def run_search(
+    recipe: Recipe, place: Place, session: Session, *, skip_bad: bool = False, chosen: Collection[str] = ()
+) -> Searched:
     """Search as one of any number of workers, until there are as many trained candidates as the recipe asks for.
 
+    `chosen` are the dotted keys that were asked for by themselves, not as part of a file: no method changes them.
     Each call with the same recipe and folder, or storage and name, goes on with the same search.
 
     Raises:
@@ -84,7 +88,7 @@ def run_search(recipe: Recipe, place: Place, session: Session, *, skip_bad: bool
     splits = load_data(recipe, session, skip_bad=skip_bad)
     space = space_of(recipe.search, profile, splits.train.height, splits.train.width)
     require_searchable(recipe, space.smallest)
-    require_startable(recipe, splits, space.smallest)
+    require_startable(recipe, splits, space.smallest, chosen)
     folder = open_folder(place.folder or RUNS_FOLDER / default_name(recipe), recipe, lambda: None)
     storage = open_storage(place.storage or folder.journal)
     fingerprints = {"images": splits.val.fingerprint, "profile": profile.sha256}

@@ -119,6 +119,8 @@ def test_a_cap_that_nothing_fits_exits_2_and_names_the_rule(
         (["--set", "search.weight_bits=[9]"], "search.weight_bits"),
         (["--set", "search.dept=[1, 3]"], "Did you mean 'depth'"),
         (["--set", "quantize.enabled=false"], "leave out --no-quantize"),
+        (["--set", "student.weights=a.safetensors"], "a search makes up its students"),
+        (["--set", "teacher.rotation=0", "--method", "dfkd"], "wants teacher.rotation=1"),
         (["--set", "assistant.backbone=auto"], "an assistant fits one student"),
         (["--method", "ce + self"], "a search has one teacher for all"),
         (["--method", "ce + kdd"], "Did you mean 'kd'"),

@@ -9,7 +9,7 @@ from edgekd.errors import RecipeError
 MAX_DEPTH = 16
 
 
-@register("convnet")
+@register("convnet", example="convnet:48-64-64-96/3")
 def convnet(request: Request) -> Backbone:
     """Build `convnet:A-B-...` or `convnet:A-B-.../POOLINGS`: the blocks of `conv4`, one a width, then a global mean.
 

@@ -147,7 +147,7 @@ def test_mutual_learning_trains_both_and_keeps_the_student(tmp_path: Path, mutua
     for network in ("classifier", "peer"):
         assert not torch.equal(early[f"{network}.head.weight"], late[f"{network}.head.weight"])
     run = run_distillation(mutual, tmp_path / "run", session())
-    assert list(run.manifest.stages) == ["distill", "student", "quantize"]
+    assert list(run.manifest.stages) == ["peer", "distill", "student", "quantize"]
     assert not [name for name in load_snapshot(run.stage_file("distill")).tensors if "peer" in name]
 
 

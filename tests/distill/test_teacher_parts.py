@@ -136,7 +136,12 @@ def test_a_new_head_is_trained_on_a_frozen_backbone(tmp_path: Path, tiny_recipe:
 def test_all_layers_then_learn_at_a_lower_rate(tmp_path: Path, tiny_recipe: Path) -> None:
     start = taught(tiny_recipe, tmp_path / "first", ["seed=3"]).run.stage_file("teach")
     options = [f"teacher.weights={start}", "teacher.new_head=true", "teacher.freeze_epochs=1", "teacher.lr=0.1"]
-    steady = ["teacher.schedule=step", "teacher.warmup_epochs=0", "teacher.finetune_factor=0.02"]
+    steady = [
+        "teacher.schedule=step",
+        "teacher.milestones=[1000]",
+        "teacher.warmup_epochs=0",
+        "teacher.finetune_factor=0.02",
+    ]
     made = taught(tiny_recipe, tmp_path / "run", [*options, *steady])
     rates = {line["stage"]: line["lr"] for line in made.run.metrics()}
     assert rates == {"teach-head": pytest.approx(0.1), "teach": pytest.approx(0.002)}

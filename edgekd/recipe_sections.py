@@ -21,12 +21,16 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which images: `NAME`, `NAME:PATH` or `folder:PATH`; `size` and `channels` convert them where they are given."""
+    """Which images: `NAME`, `NAME:PATH` or `folder:PATH`; `size` and `channels` convert them where they are given.
+
+    `turned_classes`: a training class turned by 90, 180 or 270 degrees is a class of its own, as is usual for Omniglot.
+    """
 
     spec: str = "glyphs"
     size: int | None = Field(default=None, ge=8, le=1024)
     channels: Literal[1, 3] | None = None
     seed: int = Field(default=0, ge=0)
+    turned_classes: bool = False
 
 
 def rising(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from pydantic import ValidationError
 
-from edgekd.data import Splits, load_splits
+from edgekd.data import Splits, load_splits, with_turned_classes
 from edgekd.errors import RecipeError, RunError, StorageError
 from edgekd.files import sha256_file, write_text
 from edgekd.manifest import DataRef, StageResult
@@ -233,4 +233,4 @@ def load_images(run: Run) -> Splits:
     # Bad images are left out as they were in training, or the fingerprint differs.
     splits = load_splits(data.spec, size=data.size, channels=data.channels, seed=data.seed, skip_bad=True)
     run.require_data(splits.test.fingerprint)
-    return splits
+    return with_turned_classes(splits) if data.turned_classes else splits

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from edgekd.data import ImageSet, Splits, load_splits, load_unlabelled
+from edgekd.data import ImageSet, Splits, load_splits, load_unlabelled, with_turned_classes
 from edgekd.distill.checkpoint import load_snapshot
 from edgekd.distill.context import Context
 from edgekd.distill.embed import mean_embedding
@@ -112,7 +112,7 @@ def load_data(recipe: Recipe, session: Session, *, skip_bad: bool) -> Splits:
     """Load the recipe's image sets; the main process first, so that the others find its cache."""
     data = recipe.data
     with _main_first(session):
-        return load_splits(
+        splits = load_splits(
             data.spec,
             size=data.size,
             channels=data.channels,
@@ -120,6 +120,7 @@ def load_data(recipe: Recipe, session: Session, *, skip_bad: bool) -> Splits:
             seed=data.seed,
             notify=session.reporter.note,
         )
+    return with_turned_classes(splits) if data.turned_classes else splits
 
 
 def load_images(recipe: Recipe, like: ImageSet, session: Session, *, skip_bad: bool) -> ImageSet | None:

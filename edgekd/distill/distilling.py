@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 
 import torch
 
 from edgekd.distill.assistant import as_student
 from edgekd.distill.checkpoint import load_network
-from edgekd.distill.context import Context, finish_stage, look, still, supervised, validated_stage
-from edgekd.distill.engine import Batch, fit
-from edgekd.distill.methods import Needs, Samples, needs_of
+from edgekd.distill.context import Context, look, still
+from edgekd.distill.engine import Batch, Stage, fit
+from edgekd.distill.feed import feed_of
+from edgekd.distill.finishing import finish_stage
+from edgekd.distill.methods import Needs, Samples, WeightedMethods, needs_of
 from edgekd.distill.phases import build_terms
 from edgekd.distill.starting import finetuning, starts_with_head, student_at_start
 from edgekd.distill.tasks import Classifier, DistillTask
+from edgekd.distill.validating import validation_of
 from edgekd.recipe import Recipe, followed
 
 PEER, PEER_FILE = "peer", "peer.safetensors"  # the teacher that learns beside the student, at the student's best epoch
@@ -35,51 +39,65 @@ def distill(context: Context) -> None:
 
 def _distill(context: Context, name: str, recipe: Recipe, student: Classifier, *, file: str) -> None:
     """Distill the student of `recipe` in stage `name`."""
-    session, schedule = context.session, finetuning(recipe.distill, recipe.student)
-    needs = needs_of(recipe.distill.method, recipe.distill.options)
+    began, needs = time.monotonic(), needs_of(recipe.distill.method, recipe.distill.options)
     teacher = _teacher(context, recipe, needs)
+    methods = _prepared_terms(context, name, recipe, student, teacher)
+    stage = _distilling(context, name, recipe, Trio(student, teacher, methods), needs)
+    fit(stage, context.run, context.session)
+    if teacher is not None and needs.online:
+        finish_stage(context, PEER, teacher, file=PEER_FILE, spec=recipe.teacher.backbone, began=began)
+    finish_stage(context, name, student, file=file, spec=recipe.student.backbone, began=began, head=needs.head)
+
+
+@dataclass(frozen=True)
+class Trio:
+    """Who takes part in distilling; the teacher is None where no term wants one."""
+
+    student: Classifier
+    teacher: Classifier | None
+    methods: WeightedMethods
+
+
+def _prepared_terms(
+    context: Context, name: str, recipe: Recipe, student: Classifier, teacher: Classifier | None
+) -> WeightedMethods:
+    """Build the terms of the loss, with what was prepared for them, at the start of their work."""
     methods = build_terms(context, recipe, name, student.backbone, (teacher or student).backbone)
-    if needs.prepared:
+    if needs_of(recipe.distill.method, recipe.distill.options).prepared:
         prepared = methods.preparation()
         load_network(context.run.stage_file("connect"), prepared)
         prepared.requires_grad_(False)
     methods.begin(student, teacher or student)
-    task = DistillTask(student, methods, peer=teacher if needs.online else None)
+    return methods
+
+
+def _distilling(context: Context, name: str, recipe: Recipe, trio: Trio, needs: Needs) -> Stage:
+    """Return the stage: a teacher that is still is asked about each batch, one that learns is part of the task."""
+    schedule, student = finetuning(recipe.distill, recipe.student), trio.student
+    peer, teacher = (trio.teacher, None) if needs.online else (None, trio.teacher)
     unlabelled = context.unlabelled if name == "distill" else None
-    images, rows, steps = supervised(context, name, schedule, unlabelled)
-    total = max(1, math.ceil(schedule.epochs * steps))
+    feed = feed_of(context, name, schedule, unlabelled)
+    total = max(1, math.ceil(schedule.epochs * feed.steps_per_epoch))
 
     def batch(step: int) -> Batch:
-        chosen = rows(step)
-        pixels, labels = images.take(chosen, name, step)
+        chosen = feed.rows(step)
+        pixels, labels = feed.take(step)
         labels = labels if unlabelled is None else torch.full_like(labels, UNKNOWN)
-        samples = Samples(labels, chosen[session.local_slice(len(chosen))].to(labels.device), step / total)
-        if teacher is None or needs.online:
-            return {"images": pixels, "samples": samples}
-        return {
-            "images": pixels,
-            "samples": samples,
-            "teacher": look(context, teacher, pixels, methods.teacher_layers),
-        }
+        local = chosen[context.session.local_slice(len(chosen))].to(labels.device)
+        asked = {"teacher": look(context, teacher, pixels, trio.methods.teacher_layers)} if teacher else {}
+        return {"images": pixels, "samples": Samples(labels, local, step / total), **asked}
 
-    stage = validated_stage(
-        context,
+    return Stage(
         name,
-        task,
-        batch=batch,
-        schedule=schedule,
-        steps_per_epoch=steps,
-        images_per_step=schedule.batch_size,
-        backbone=student.backbone,
-        classifier=student if needs.head else None,
+        DistillTask(student, trio.methods, peer=peer),
+        batch,
+        schedule,
+        feed.steps_per_epoch,
+        schedule.batch_size,
+        validation_of(context, student.backbone, classifier=student if needs.head else None),
         starts_trained=starts_with_head(recipe.student),
         partial=not needs.labels,
     )
-    began = time.monotonic()
-    fit(stage, context.run, session)
-    if teacher is not None and needs.online:
-        finish_stage(context, PEER, teacher, file=PEER_FILE, spec=recipe.teacher.backbone, began=began)
-    finish_stage(context, name, student, file=file, spec=recipe.student.backbone, began=began, head=needs.head)
 
 
 def _teacher(context: Context, recipe: Recipe, needs: Needs) -> Classifier | None:

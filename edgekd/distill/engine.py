@@ -75,7 +75,8 @@ def _train_in_memory(loop: Loop) -> None:
 def _train(loop: Loop) -> None:
     stage, session, progress = loop.stage, loop.session, loop.progress
     plain, model = _prepared(stage, session)
-    every = max(1, round(stage.validate_every_epochs * stage.steps_per_epoch))
+    every_epochs = stage.validation.every_epochs if stage.validation else 1.0
+    every = max(1, round(every_epochs * stage.steps_per_epoch))
     if stage.starts_trained and progress.step == 0:
         loop.validate()
     step_s, compiling = 0.0, session.compile and stage.compiles

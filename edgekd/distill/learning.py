@@ -5,10 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from edgekd.distill.batches import TrainingImages
-from edgekd.distill.context import Context, validated_stage
-from edgekd.distill.engine import Batch, fit
+from edgekd.distill.context import Context
+from edgekd.distill.engine import Stage, fit
+from edgekd.distill.feed import Feed
 from edgekd.distill.learners import build_learner
 from edgekd.distill.tasks import Classifier
+from edgekd.distill.validating import validation_of
 from edgekd.recipe import Learning
 
 
@@ -28,24 +30,18 @@ def learn(
     learner = build_learner(classifier, settings)
     images = TrainingImages.load(context.splits.train, context.run.recipe.augment, context.session)
     draw = learner.unit.draw(images.labels, settings, context.run.recipe.seed, name)
-
-    def batch(step: int) -> Batch:
-        pixels, labels = images.take(draw.rows(step), name, step)
-        return {"images": pixels, "labels": labels}
-
+    feed = Feed(name, images, draw.rows, draw.steps_per_epoch)
     context.session.local_slice(settings.batch_size)  # whole episodes and triplets go to each process
-    stage = validated_stage(
-        context,
+    headed = classifier if learner.trains_head else None
+    stage = Stage(
         name,
         task or learner,
-        batch=batch,
-        schedule=settings,
-        steps_per_epoch=draw.steps_per_epoch,
-        images_per_step=draw.images_per_step,
-        backbone=classifier.backbone,
-        classifier=classifier if learner.trains_head else None,
+        feed.labelled,
+        settings,
+        draw.steps_per_epoch,
+        draw.images_per_step,
+        validation_of(context, classifier.backbone, classifier=headed, measures=learner.measures),
         starts_trained=starts_trained,
-        measures=learner.measures,
         unit_images=draw.images_per_step // settings.batch_size,
     )
     fit(stage, context.run, context.session)

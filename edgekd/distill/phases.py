@@ -7,8 +7,10 @@ import time
 import torch
 
 from edgekd.distill.backbones import Backbone
-from edgekd.distill.context import Context, finish_stage, look, still, supervised
+from edgekd.distill.context import Context, look, still
 from edgekd.distill.engine import Batch, Stage, fit
+from edgekd.distill.feed import feed_of
+from edgekd.distill.finishing import finish_stage
 from edgekd.distill.methods import Samples, WeightedMethods, build_method, needs_of
 from edgekd.distill.resolve import dims_of
 from edgekd.distill.seeding import derive_seed
@@ -30,16 +32,17 @@ def connect(context: Context) -> None:
     schedule, teacher = recipe.connect, still(context, *followed(recipe))
     student = context.backbone(recipe.student.backbone, "student")
     parts = build_terms(context, recipe, "distill", student, teacher.backbone).preparation()
-    images, rows, steps = supervised(context, "connect", schedule)
+    feed = feed_of(context, "connect", schedule)
 
     def batch(step: int) -> Batch:
-        chosen = rows(step)
-        pixels, labels = images.take(chosen, "connect", step)
+        chosen = feed.rows(step)
+        pixels, labels = feed.take(step)
         local = chosen[session.local_slice(len(chosen))].to(labels.device)
         return {"teacher": look(context, teacher, pixels), "samples": Samples(labels, local)}
 
     began = time.monotonic()
-    fit(Stage("connect", PrepareTask(parts), batch, schedule, steps, schedule.batch_size), context.run, session)
+    stage = Stage("connect", PrepareTask(parts), batch, schedule, feed.steps_per_epoch, schedule.batch_size)
+    fit(stage, context.run, session)
     spec = teacher.backbone.spec
     finish_stage(context, "connect", parts, file="connector.safetensors", spec=spec, began=began, embeds=False)
 
@@ -50,13 +53,13 @@ def head(context: Context) -> None:
     schedule, student = recipe.head, still(context, "distill", recipe.student.backbone)
     torch.manual_seed(derive_seed(recipe.seed, "head", "weights"))
     student.head.reset_parameters()
-    images, rows, steps = supervised(context, "head", schedule)
+    feed = feed_of(context, "head", schedule)
 
     def batch(step: int) -> Batch:
-        pixels, labels = images.take(rows(step), "head", step)
+        pixels, labels = feed.take(step)
         return {"embedding": look(context, student, pixels).embedding, "labels": labels}
 
-    stage = Stage("head", HeadTask(student.head), batch, schedule, steps, schedule.batch_size)
+    stage = Stage("head", HeadTask(student.head), batch, schedule, feed.steps_per_epoch, schedule.batch_size)
     began = time.monotonic()
     fit(stage, context.run, context.session)
     finish_stage(context, "head", student, file="headed.safetensors", spec=recipe.student.backbone, began=began)

@@ -13,9 +13,12 @@ from edgekd.distill import quantize
 from edgekd.distill.augment import normalize
 from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.checkpoint import load_snapshot, load_weights
-from edgekd.distill.context import Context, finish_stage, supervised, validated_stage
+from edgekd.distill.context import Context
 from edgekd.distill.engine import Batch, Stage, fit
+from edgekd.distill.feed import feed_of
+from edgekd.distill.finishing import finish_stage
 from edgekd.distill.tasks import QuantizeTask
+from edgekd.distill.validating import validation_of
 from edgekd.manifest import QuantScheme
 from edgekd.run import Run
 
@@ -86,23 +89,21 @@ def calibration_images(splits: Splits, count: int, seed: int) -> Tensor:
 def _guided_stage(context: Context, quantized: nn.Module, guide: nn.Module) -> Stage:
     """Quantization-aware training towards the embeddings of `guide`; calibration alone is a schedule of no epochs."""
     settings = context.run.recipe.quantize
-    images, rows, steps = supervised(context, "quantize", settings)
+    feed = feed_of(context, "quantize", settings)
 
     def batch(step: int) -> Batch:
-        pixels, _ = images.take(rows(step), "quantize", step)
+        pixels, _ = feed.take(step)
         with torch.no_grad():
             return {"images": pixels, "target": guide(pixels)}
 
-    return validated_stage(
-        context,
+    return Stage(
         "quantize",
         QuantizeTask(quantized),
-        batch=batch,
-        schedule=settings if settings.method == "qat" else settings.model_copy(update={"epochs": 0}),
-        steps_per_epoch=steps,
-        images_per_step=settings.batch_size,
-        backbone=quantized,
+        batch,
+        settings if settings.method == "qat" else settings.model_copy(update={"epochs": 0}),
+        feed.steps_per_epoch,
+        settings.batch_size,
+        validation_of(context, quantized, bf16=False),
         starts_trained=True,
-        bf16=False,
         compiles=False,
     )

@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from edgekd.distill.context import Context, finish_stage, load_classifier, supervised, validated_stage
+from edgekd.distill.context import Context, load_classifier
 from edgekd.distill.distilling import PEER, assist, distill
-from edgekd.distill.engine import Batch, fit
+from edgekd.distill.engine import Stage, fit
+from edgekd.distill.feed import feed_of
+from edgekd.distill.finishing import finish_stage
 from edgekd.distill.learning import learn
 from edgekd.distill.methods import needs_of
 from edgekd.distill.phases import connect, distilled_stage, has_head, head
@@ -18,6 +20,7 @@ from edgekd.distill.quantizing import quantize_student
 from edgekd.distill.starting import finetuning, start, starts_with_head, student_at_start
 from edgekd.distill.tasks import LabelTask
 from edgekd.distill.teaching import forget_parts, marks, train_teacher
+from edgekd.distill.validating import validation_of
 
 TEACHER_FILE, STUDENT_FILE = "teacher.safetensors", "student.safetensors"
 
@@ -35,22 +38,15 @@ def scratch(context: Context) -> None:
     recipe, began = context.run.recipe, time.monotonic()
     spec, schedule = recipe.student.backbone, finetuning(recipe.distill, recipe.student)
     classifier = student_at_start(context)
-    images, rows, steps = supervised(context, "scratch", schedule)
-
-    def batch(step: int) -> Batch:
-        pixels, labels = images.take(rows(step), "scratch", step)
-        return {"images": pixels, "labels": labels}
-
-    stage = validated_stage(
-        context,
+    feed = feed_of(context, "scratch", schedule)
+    stage = Stage(
         "scratch",
         LabelTask(classifier),
-        batch=batch,
-        schedule=schedule,
-        steps_per_epoch=steps,
-        images_per_step=schedule.batch_size,
-        backbone=classifier.backbone,
-        classifier=classifier,
+        feed.labelled,
+        schedule,
+        feed.steps_per_epoch,
+        schedule.batch_size,
+        validation_of(context, classifier.backbone, classifier=classifier),
         starts_trained=starts_with_head(recipe.student),
     )
     fit(stage, context.run, context.session)

@@ -6,8 +6,10 @@ import time
 from typing import TypeVar
 
 from edgekd.distill.checkpoint import load_network
-from edgekd.distill.context import Context, finish_stage, load_classifier, supervised
-from edgekd.distill.engine import Batch, Stage, fit
+from edgekd.distill.context import Context, load_classifier
+from edgekd.distill.engine import Stage, fit
+from edgekd.distill.feed import feed_of
+from edgekd.distill.finishing import finish_stage
 from edgekd.distill.start_weights import load_backbone
 from edgekd.distill.tasks import Classifier
 from edgekd.distill.teacher_tasks import HeadTask
@@ -66,15 +68,11 @@ def fit_head(
     context: Context, name: str, classifier: Classifier, schedule: Schedule, label_smoothing: float = 0.0
 ) -> None:
     """Train the head on the frozen backbone; no validation, which looks at embeddings alone."""
-    images, rows, steps = supervised(context, name, schedule)
-
-    def batch(step: int) -> Batch:
-        pixels, labels = images.take(rows(step), name, step)
-        return {"images": pixels, "labels": labels}
-
+    feed = feed_of(context, name, schedule)
     classifier.backbone.requires_grad_(requires_grad=False)
     task = HeadTask(classifier, label_smoothing)
-    fit(Stage(name, task, batch, schedule, steps, schedule.batch_size), context.run, context.session)
+    stage = Stage(name, task, feed.labelled, schedule, feed.steps_per_epoch, schedule.batch_size)
+    fit(stage, context.run, context.session)
     classifier.backbone.requires_grad_(requires_grad=True)
 
 

@@ -6,8 +6,9 @@ import torch
 
 from edgekd.distill.checkpoint import load_network, load_snapshot
 from edgekd.distill.class_means import set_class_means
-from edgekd.distill.context import Context, look, supervised, validated_stage
-from edgekd.distill.engine import Batch, clear_checkpoint, fit
+from edgekd.distill.context import Context, look
+from edgekd.distill.engine import Batch, Stage, clear_checkpoint, fit
+from edgekd.distill.feed import feed_of
 from edgekd.distill.learning import learn
 from edgekd.distill.methods import Samples, build_method
 from edgekd.distill.optimizer import compress
@@ -17,6 +18,7 @@ from edgekd.distill.start_weights import ROTATION
 from edgekd.distill.starting import finetuning, fit_head, new_network
 from edgekd.distill.tasks import Classifier, DistillTask
 from edgekd.distill.teacher_tasks import StrongLabelTask
+from edgekd.distill.validating import validation_of
 from edgekd.recipe import Teacher
 
 HEAD = "teach-head"  # the part of the stage in which the backbone is frozen
@@ -89,25 +91,16 @@ def _next_generation(context: Context, teacher: Classifier, name: str) -> Classi
     torch.manual_seed(derive_seed(recipe.seed, name, "method"))
     task = DistillTask(pupil, build_method(METHOD, dims_of(pupil.backbone, teacher.backbone, context.splits.train)))
     schedule = _finetuning(recipe.teacher)
-    images, rows, steps = supervised(context, name, schedule)
+    feed = feed_of(context, name, schedule)
 
     def batch(step: int) -> Batch:
-        chosen = rows(step)
-        pixels, labels = images.take(chosen, name, step)
+        chosen = feed.rows(step)
+        pixels, labels = feed.take(step)
         samples = Samples(labels, chosen[session.local_slice(len(chosen))].to(labels.device))
         return {"images": pixels, "samples": samples, "teacher": look(context, teacher, pixels)}
 
-    stage = validated_stage(
-        context,
-        name,
-        task,
-        batch=batch,
-        schedule=schedule,
-        steps_per_epoch=steps,
-        images_per_step=schedule.batch_size,
-        backbone=pupil.backbone,
-        classifier=pupil,
-    )
+    validation = validation_of(context, pupil.backbone, classifier=pupil)
+    stage = Stage(name, task, batch, schedule, feed.steps_per_epoch, schedule.batch_size, validation)
     fit(stage, context.run, context.session)
     return pupil
 

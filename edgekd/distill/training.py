@@ -29,12 +29,20 @@ class TrainingError(EdgekdError):
 
 
 @dataclass(frozen=True)
+class Validation:
+    """`score` of the task as it is, higher is better; further `figures`, which are recorded, nothing more."""
+
+    score: Callable[[], float]
+    figures: Callable[[], Mapping[str, float]] = dict
+    every_epochs: float = 1.0
+
+
+@dataclass(frozen=True)
 class Stage:
     """What to train: `task(**batch(step))` returns (loss, its terms).
 
-    `validate` returns the score of the task as it is (higher is better); the weights of the best score are kept.
+    The weights of the best `validation` are kept; without one the last are.
     `starts_trained`: the task is a result already, so the weights it starts with compete too.
-    `measure` returns further figures of the task as it is; they are recorded, nothing more.
     `partial`: the loss may not reach every parameter; those it does not reach stay as they are, undecayed.
     `unit_images`: so many images of a batch belong together (an episode). `compiles`: torch.compile can take the task.
     """
@@ -45,10 +53,8 @@ class Stage:
     schedule: Schedule
     steps_per_epoch: int
     images_per_step: int
-    validate: Callable[[], float] | None = None
-    validate_every_epochs: float = 1.0
+    validation: Validation | None = None
     starts_trained: bool = False
-    measure: Callable[[], Mapping[str, float]] = dict
     partial: bool = False
     unit_images: int = 1
     compiles: bool = True
@@ -201,7 +207,7 @@ class Loop:
         if self._out_of_patience():
             progress.stopped_early = line["stopped_early"] = True
         if self.session.is_main:
-            if figures := stage.measure():
+            if stage.validation and (figures := stage.validation.figures()):
                 line["measures"] = dict(figures)
             self.run.append_metrics(line)
             self.session.reporter.metrics(line)
@@ -209,26 +215,25 @@ class Loop:
 
     def _out_of_patience(self) -> bool:
         patience_steps = self.stage.schedule.patience * self.stage.steps_per_epoch
-        if not patience_steps or self.stage.validate is None or self.done:
+        if not patience_steps or self.stage.validation is None or self.done:
             return False
         return self.progress.step - self.progress.best_step >= patience_steps
 
     def validate(self) -> float | None:
         """Return the score, and remember the weights if it is the best so far."""
-        if self.stage.validate is None:
+        if self.stage.validation is None:
             return None
         began = time.monotonic()
-        score = self.session.share(self._score() if self.session.is_main else 0.0)
+        score = self.session.share(self._score(self.stage.validation) if self.session.is_main else 0.0)
         self.validation_s = time.monotonic() - began
         if score > self.progress.best_score:
             self.progress.best_score, self.progress.best_step = score, self.progress.step
             self.progress.best = {name: value.detach().clone() for name, value in self.stage.task.state_dict().items()}
         return score
 
-    def _score(self) -> float:
-        assert self.stage.validate
+    def _score(self, validation: Validation) -> float:
         try:
-            return self.stage.validate()
+            return validation.score()
         except DivergedError as error:
             raise self.diverged(str(error)) from error
 

@@ -9,13 +9,14 @@ import torch
 
 from edgekd.data import Splits, load_splits
 from edgekd.distill.checkpoint import load_network
-from edgekd.distill.context import Context, validated_stage
+from edgekd.distill.context import Context
 from edgekd.distill.embed import embed, head_accuracy, head_logits, validation_score
 from edgekd.distill.pipeline import run_distillation, stage_names
 from edgekd.distill.resolve import resolve
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import open_session
-from edgekd.distill.tasks import Classifier, LabelTask
+from edgekd.distill.tasks import Classifier
+from edgekd.distill.validating import validation_of
 from edgekd.errors import RecipeError, RunError
 from edgekd.export import export_run
 from edgekd.measures import classification
@@ -80,15 +81,11 @@ def test_the_best_epoch_is_chosen_by_what_is_measured(compared: Run) -> None:
     ):
         context = context_of(compared, *changes)
         network = network_of(context, "teach").eval()
-        stage = validated_stage(
-            context, "teach", LabelTask(network), batch=lambda _: {}, schedule=context.run.recipe.teacher,
-            steps_per_epoch=1, images_per_step=1, backbone=network.backbone, classifier=network,
-        )  # fmt: skip
+        validation = validation_of(context, network.backbone, classifier=network)
         logits = network.head(torch.tensor(embed(network.backbone, val.images)))
         accuracy = float((logits.argmax(1).numpy() == val.labels).mean())
         few_shot = validation_score(network.backbone, val, context.run.recipe.validation, bf16=False)
-        assert stage.validate is not None
-        assert stage.validate() == (accuracy if by_head else few_shot)
+        assert validation.score() == (accuracy if by_head else few_shot)
         assert head_accuracy(network, val, bf16=False) == accuracy != few_shot
 
 

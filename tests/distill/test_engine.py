@@ -16,7 +16,7 @@ from edgekd.distill.embed import DivergedError
 from edgekd.distill.engine import Batch, Stage, TrainingError, clear_checkpoint, fit
 from edgekd.distill.seeding import generator
 from edgekd.distill.session import Session, Silent, Stopped, open_session
-from edgekd.distill.training import Loop, Progress
+from edgekd.distill.training import Loop, Progress, Validation
 from edgekd.errors import RunError, StorageError
 from edgekd.manifest import DataRef
 from edgekd.recipe import Recipe, Schedule
@@ -64,7 +64,7 @@ def make_stage(task: nn.Module, batch: Callable[[int], Batch] | None = None, epo
         with torch.no_grad():
             return -float((task.net(x) - x.sum(1, keepdim=True)).square().mean())  # type: ignore[operator]
 
-    return Stage("toy", task, batch or draw, Schedule(epochs=epochs, lr=0.01), 5, 16, validate)
+    return Stage("toy", task, batch or draw, Schedule(epochs=epochs, lr=0.01), 5, 16, Validation(validate))
 
 
 def make_session(reporter: Silent | None = None) -> Session:
@@ -96,7 +96,7 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
         return next(scores)
 
     stage = make_stage(task)
-    fit(Stage(stage.name, task, stage.batch, stage.schedule, 5, 16, validate), run, make_session())
+    fit(Stage(stage.name, task, stage.batch, stage.schedule, 5, 16, Validation(validate)), run, make_session())
     assert all(torch.equal(value, seen[1][name]) for name, value in task.state_dict().items())
 
 
@@ -108,7 +108,7 @@ def patient_stage(task: Regression, scores: list[float], patience: float, asked:
         return scores[asked[-1]]
 
     schedule = Schedule(epochs=6, lr=0.01, patience=patience)
-    return dataclasses.replace(make_stage(task), schedule=schedule, validate=validate)
+    return dataclasses.replace(make_stage(task), schedule=schedule, validation=Validation(validate))
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_the_time_of_compiling_is_not_taken_for_that_of_a_step(
         return stage.batch(step)
 
     session = open_session("fp32", 0, 3.0, cpu=True, compile_networks=compiled)
-    slow = dataclasses.replace(stage, batch=slow_at_first, validate=None)
+    slow = dataclasses.replace(stage, batch=slow_at_first, validation=None)
     if compiled:
         fit(slow, make_run(tmp_path / "run"), session)
     else:
@@ -326,7 +326,7 @@ def test_embeddings_that_are_not_finite_stop_the_stage(tmp_path: Path) -> None:
     def validate() -> float:
         raise DivergedError("3 of 4 embeddings are not finite numbers")
 
-    stage = dataclasses.replace(make_stage(new_task()), name="teach", validate=validate)
+    stage = dataclasses.replace(make_stage(new_task()), name="teach", validation=Validation(validate))
     with pytest.raises(TrainingError, match=r"stage 'teach' diverged after step 5: 3 of 4 .*--set teacher\.lr="):
         fit(stage, make_run(tmp_path / "run"), make_session())
 
@@ -398,7 +398,8 @@ def test_frozen_batchnorm_keeps_its_statistics(tmp_path: Path) -> None:
 
 def test_further_figures_are_recorded_with_each_epoch(tmp_path: Path) -> None:
     run, task = make_run(tmp_path / "run"), new_task()
-    stage = dataclasses.replace(make_stage(task, epochs=2), measure=lambda: {"training": float(task.training)})
+    validation = Validation(lambda: 0.0, lambda: {"training": float(task.training)})
+    stage = dataclasses.replace(make_stage(task, epochs=2), validation=validation)
     fit(stage, run, make_session())
     assert [set(line["measures"]) for line in run.metrics()] == [{"training"}, {"training"}]
     plain = make_run(tmp_path / "plain")

@@ -76,6 +76,10 @@ class Operator(Section):
     """Of one output channel, in units of the integers."""
     batch_max: Positive | None = None
     """Images at once."""
+    inputs_max: Positive | None = None
+    """Tensors that are read at once."""
+    reduced_axes_max: Positive | None = None
+    """Of a reduction: how many dimensions at once."""
 
     @field_validator("op")
     @classmethod

@@ -92,6 +92,15 @@ def test_the_largest_single_memory_of_the_stm32h743_is_512_kib() -> None:
     assert sum(region.bytes for region in regions if region.role == "weights") == 2 * 1024 * 1024
 
 
+@pytest.mark.parametrize("name", ["cmsis_nn", "stm32h743", "nrf52840"])
+def test_tensorflow_lite_micro_joins_cuts_and_averages(name: str) -> None:
+    profile = load_profile(name)
+    entries = {entry.op: entry for entry in profile.ops or ()}
+    assert {"Concat", "Slice", "ReduceMean"} <= entries.keys()
+    assert (entries["Concat"].inputs_max, entries["Slice"].rank_max, entries["ReduceMean"].reduced_axes_max) == (10, 4, 2)
+    assert all("kernels/" in entries[op].source for op in ("Concat", "Slice", "ReduceMean"))
+
+
 def test_a_profile_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_profile("tu_accel_150k").params.max = 1

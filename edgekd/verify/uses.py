@@ -186,6 +186,31 @@ class Use:
         """Images at once; a symbolic batch counts as one."""
         return self.input_shape[0] if self.input_shape else None
 
+    @cached_property
+    def inputs(self) -> int:
+        """Tensors that it reads."""
+        return sum(bool(name) for name in self.node.inputs)
+
+    @cached_property
+    def axes(self) -> Shape | None:
+        """The dimensions that a reduction goes over, counted from the front, sorted; None where the file does not tell."""
+        if self.input_shape is None:
+            return None
+        rank, listed = len(self.input_shape), self.node.ints("axes")
+        if not listed and (name := self.node.input(1)):
+            constant = self.graph.constant(name)
+            if constant is None or not np.issubdtype(constant.dtype, np.integer) or constant.size > rank:
+                return None
+            listed = tuple(int(axis) for axis in constant.ravel())
+        if not listed:
+            return () if self.node.int("noop_with_empty_axes", 0) else tuple(range(rank))
+        return tuple(sorted({axis % rank for axis in listed})) if rank else None
+
+    @cached_property
+    def reduced_axes(self) -> int | None:
+        """How many dimensions a reduction goes over."""
+        return None if self.axes is None else len(self.axes)
+
     def _each(self, attribute: str) -> Shape:
         return self.node.ints(attribute) or (1,) * len(self.kernel or (1, 1))
 

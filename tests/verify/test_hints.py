@@ -339,3 +339,31 @@ def test_the_widest_network_whose_biases_fit(conv4: Callable[..., Any], analyse:
     width = number(r"^Conv4-(\d+) fits", found(analyse(conv4(width=30)), "bias-memory", **keys).hint)
     assert found(analyse(conv4(width=width)), "bias-memory", **keys).status == "pass"
     assert found(analyse(conv4(width=width + 1)), "bias-memory", **keys).status == "fail"
+
+
+GLOBAL = {"op": "GlobalAveragePool", "unlisted": "any"}
+AVERAGE = {"op": "AveragePool", "unlisted": "any"}
+
+
+@pytest.mark.parametrize(
+    ("mean", "entries", "hint"),
+    [
+        ({"axes": [2, 3]}, [GLOBAL], "a GlobalAveragePool computes the same"),
+        ({"axes": [-1, -2]}, [GLOBAL, AVERAGE], "a GlobalAveragePool computes the same"),
+        ({"axes": [2, 3]}, [AVERAGE], "an AveragePool with a window of the whole image computes the same"),
+        ({"axes": [2, 3]}, [AVERAGE | {"kernel_max_px": 8}], "an AveragePool with a window of the whole image computes"),
+        ({"axes": [2, 3]}, [AVERAGE | {"kernel_max_px": 7}], None),
+        ({"axes": [2, 3]}, [GLOBAL | {"kernel_max_px": 7}], None),
+        ({"axes": [2, 3], "keepdims": 0}, [GLOBAL], None),
+        ({"axes": [2, 3], "keepdims": 0}, [GLOBAL, {"op": "Flatten"}], "a GlobalAveragePool, then Flatten, computes"),
+        ({"axes": [1, 2]}, [GLOBAL], None),
+        ({}, [GLOBAL], None),
+        ({"axes": [2, 3]}, [], None),
+    ],
+)
+def test_a_mean_over_the_image_is_a_global_pool_where_the_target_runs_it(
+    qcdq: type[Any], analyse: Analyse, mean: dict[str, Any], entries: list[Any], hint: str | None
+) -> None:
+    facts = analyse(qcdq().op("ReduceMean", **mean).quantize())
+    told = found(facts, "operators", ops=[{"op": "Relu"}, *entries]).hint
+    assert told is None if hint is None else (told or "").startswith(hint)

@@ -54,6 +54,11 @@ def pool(kernel: int = 2, stride: int = 2, **attributes: Any) -> Callable[[Any],
     return lambda builder: builder().conv(4).op("MaxPool", **shape).quantize()
 
 
+def residual(builder: type[Any]) -> Any:
+    net = builder(4)
+    return net.add_from(net.conv(4).current)
+
+
 ROWS: list[tuple[str, str, Any, Any, Any]] = [
     # rule, limit, the entry that passes, the entry that fails, graph
     ("kernel", "Conv", {"kernels_px": [[1, 1], [3, 3]]}, {"kernels_px": [[1, 1]]}, conv()),
@@ -101,6 +106,14 @@ ROWS: list[tuple[str, str, Any, Any, Any]] = [
         lambda b: b().flatten().quantize(),
     ),
     ("image-size", "Flatten", {"flat_area_max_px": 64}, {"flat_area_max_px": 63}, lambda b: b().flatten().quantize()),
+    (
+        "dimensions",
+        "ReduceMean",
+        {"reduced_axes_max": 2},
+        {"reduced_axes_max": 1},
+        lambda b: b().op("ReduceMean", axes=[2, -1]).quantize(),
+    ),
+    ("inputs", "Add", {"inputs_max": 2}, {"inputs_max": 1}, residual),
     ("batch", "Conv", {"batch_max": 2}, {"batch_max": 1}, lambda b: b(batch=2).conv(4)),
 ]
 

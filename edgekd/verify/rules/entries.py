@@ -66,6 +66,7 @@ def _groups(value: Found, limit: object) -> bool:
 LIMITS = (
     Limit("dims", "dimensions", _IMAGES, lambda use: use.dims, _one_of, "-D"),
     Limit("rank_max", "dimensions", frozenset(), lambda use: use.rank, _at_most),
+    Limit("reduced_axes_max", "dimensions", frozenset(), lambda use: use.reduced_axes, _at_most),
     Limit("groups", "groups", CONVS, lambda use: use.groups, _groups),
     Limit("kernels_px", "kernel", _IMAGES, lambda use: use.kernel, _one_of, " px"),
     Limit("kernel_max_px", "kernel", _IMAGES, lambda use: use.kernel, _at_most, " px"),
@@ -86,6 +87,7 @@ LIMITS = (
     Limit("flat_area_max_px", "image-size", _FLAT, lambda use: use.flat_area, _at_most, " px"),
     Limit("weight_abs_sum_max", "weight-sum", CONVS, lambda use: use.weight_abs_sum, _at_most),
     Limit("batch_max", "batch", _IMAGES, lambda use: use.batch, _at_most),
+    Limit("inputs_max", "inputs", frozenset(), lambda use: use.inputs, _at_most),
 )
 RULES_OF = tuple(dict.fromkeys(limit.rule for limit in LIMITS))
 UNLISTED = "limits-stated"
@@ -117,6 +119,12 @@ def assess(facts: Facts, profile: HardwareProfile) -> tuple[Assessment, ...]:
         for use in _uses(facts)
         if (entries := [entry for entry in profile.ops or () if entry.op == use.op])
     )
+
+
+def takes(use: Use, profile: HardwareProfile) -> bool:
+    """Say whether an entry of the profile takes a node as far as it tells."""
+    entries = [entry for entry in profile.ops or () if entry.op == use.op]
+    return any(_against(use, entry, profile).rank[1] == 0 for entry in entries)
 
 
 def _uses(facts: Facts) -> Iterator[Use]:

@@ -72,6 +72,12 @@ def batch(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     yield from _of(facts, profile, "batch")
 
 
+@rule("inputs", "ops")
+def inputs(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
+    """The target joins this many tensors at once."""
+    yield from _of(facts, profile, "inputs")
+
+
 @rule(UNLISTED, "ops")
 def limits_stated(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
     """The profile states every limit of each operator that the network uses."""

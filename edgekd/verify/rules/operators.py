@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
@@ -11,6 +11,7 @@ from edgekd.verify.layers import Layer
 from edgekd.verify.operators import Kind, kind_of, plain_name
 from edgekd.verify.rules.base import Finding, rule, unsaid
 from edgekd.verify.rules.hints import replacement
+from edgekd.verify.rules.mean_hints import pool_for_mean
 
 
 @rule("operators", "ops")
@@ -35,10 +36,19 @@ def operators(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:
             attribute="op",
             value=op,
             source=source,
-            hint=replacement(op, legal),
+            hint=_instead(facts, profile, used[op]),
         )
     if used.keys() <= legal:
         yield Finding(status="pass", message=f"all supported: {names}", attribute="op", value=names, source=source)
+
+
+def _instead(facts: Facts, profile: HardwareProfile, nodes: Sequence[Node]) -> str | None:
+    """What to put in place of an operator that the target lacks."""
+    op = plain_name(nodes[0].op)
+    if op == "ReduceMean":
+        hints = {pool_for_mean(facts.graph, node, profile) for node in nodes}
+        return hints.pop() if len(hints) == 1 else None
+    return replacement(op, {item.op for item in profile.ops or ()})
 
 
 @rule("costs-known")

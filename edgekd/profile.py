@@ -22,6 +22,7 @@ from edgekd.profile_sections import (
     Compute,
     Figure,
     Memory,
+    Positive,
     Region,
     Requant,
     Section,
@@ -34,7 +35,7 @@ from edgekd.schema import explain, nested_model
 
 __all__ = ["Cap", "Figure", "HardwareProfile", "Operator", "Region", "Requant", "load_profile", "profile_names"]
 
-_UNSOURCED = {"name", "description", "vendor", "extends", "sources"}  # no values of the hardware
+_UNSOURCED = {"name", "description", "vendor", "extends", "without_ops", "sources"}  # no values of the hardware
 
 
 class HardwareProfile(Section):
@@ -44,7 +45,10 @@ class HardwareProfile(Section):
     description: str = ""
     vendor: str = ""
     extends: str | None = None
-    """Another profile; gone once this one is read, because what it extends is merged in."""
+    """Another profile, laid under this one: sections are merged key by key and operators by name, all else is replaced.
+    Gone once this one is read."""
+    without_ops: tuple[str, ...] = ()
+    """Operators of the extended profile that this target lacks; gone once this one is read."""
     sources: tuple[Source, ...] = ()
     params: Cap = Cap()
     memory: Memory = Memory()
@@ -52,7 +56,7 @@ class HardwareProfile(Section):
     biases: Biases = Biases()
     activations: Activations = Activations()
     requant: Requant = Requant()
-    accumulator_bits: int | None = Field(default=None, gt=0)
+    accumulator_bits: Positive | None = None
     """Width of the sums."""
     accumulator_overflow: Literal["wrap", "saturate"] | None = None
     """What a sum does that is too large."""
@@ -66,10 +70,17 @@ class HardwareProfile(Section):
     @model_validator(mode="after")
     def _sources_name_keys(self) -> Self:
         legal = set(_legal_keys(type(self), self.model_dump()))
-        for key in (key for source in self.sources for key in source.keys):
+        for key in (key for source in self.sources for key in source.keys + source.except_keys):
             if key not in legal and not _names_operator(key, legal):
                 raise ValueError(unknown("key in [[sources]]", key, legal, shown=3))
         return self
+
+    @field_validator("without_ops")
+    @classmethod
+    def _needs_a_base(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if names:
+            raise ValueError("there is nothing to take away from where a profile extends no other")
+        return names
 
     @field_validator("name")
     @classmethod

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from edgekd.errors import unknown
-from edgekd.profile_sections import Count, Positive, Section
+from edgekd.profile_sections import Count, Only, Positive, Section
 
 Groups = Literal["one", "depthwise", "depthwise_multiplied", "any"]
 
@@ -52,7 +52,7 @@ class Operator(Section):
     """Each side one of these."""
     stride_max_px: Positive | None = None
     """Each side."""
-    equal_strides: Literal[True] | None = None
+    equal_strides: Only | None = None
     """The same in both directions."""
     padding_max_px: Count | None = None
     """Each side."""

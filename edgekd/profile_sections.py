@@ -9,8 +9,18 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+Positive = Annotated[int, Field(gt=0, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+def _a_boolean(value: object) -> object:
+    if not isinstance(value, bool):
+        raise ValueError("true is the only value")  # 1 is equal to true
+    return value
+
+
+Only = Annotated[Literal[True], BeforeValidator(_a_boolean)]
 Role = Literal["weights", "biases", "activations", "shared"]
 
 
@@ -30,9 +40,11 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+_Number = Annotated[float, Field(strict=True)]
+
 # One figure, or [low, high] where the source gives a range; kept as both ends.
 Figure = Annotated[
-    tuple[float, float],
+    tuple[_Number, _Number],
     BeforeValidator(_as_range),
     WithJsonSchema(
         {
@@ -57,10 +69,16 @@ class Source(Section):
     """Author, title, year, page or section."""
     url: str = ""
     """Where to read it."""
+    except_keys: tuple[str, ...] = ()
+    """Below those of keys, and not from this source."""
 
     def covers(self, key: str) -> bool:
-        """Say whether `key` is one of `keys` or below one."""
-        return any(key == own or key.startswith(f"{own}.") for own in self.keys)
+        """Say whether `key` is one of `keys` or below one, and not excepted."""
+        return _below(key, self.keys) and not _below(key, self.except_keys)
+
+
+def _below(key: str, sections: tuple[str, ...]) -> bool:
+    return any(key == own or key.startswith(f"{own}.") for own in sections)
 
 
 class Cap(Section):
@@ -68,7 +86,7 @@ class Cap(Section):
 
     max: Count | None = None
     """The largest count that fits."""
-    unlimited: bool = False
+    unlimited: Flag = False
     """true: only memory limits it."""
 
     @model_validator(mode="after")
@@ -100,7 +118,7 @@ class Region(Section):
     """What must lie together."""
     interleaved_channels: Positive = 1
     """Channels that share a bank, a byte of each in a word."""
-    planar_input: bool = False
+    planar_input: Flag = False
     """true: the network's input may lie one channel a bank instead."""
 
     @model_validator(mode="after")
@@ -124,9 +142,9 @@ class Memory(Section):
 
     regions: tuple[Region, ...] = ()
     """The memories of the target."""
-    conv_pool_fused: bool | None = None
+    conv_pool_fused: Flag | None = None
     """true: a convolution pools as it writes, its own output is never stored."""
-    pool_conv_fused: bool | None = None
+    pool_conv_fused: Flag | None = None
     """true: a convolution pools as it reads, the pooled image is never stored."""
 
 
@@ -137,7 +155,7 @@ class Weights(Section):
     """Widths that there are."""
     granularity: Literal["per_tensor", "per_channel"] | None = None
     """per_channel: a scale for each output channel, or one for all."""
-    symmetric: bool | None = None
+    symmetric: Flag | None = None
     """true: the zero point is 0."""
     scale: Literal["power_of_two", "float"] | None = None
     """float: any."""
@@ -159,11 +177,11 @@ class Activations(Section):
 
     bits: tuple[Positive, ...] | None = None
     """Widths that there are."""
-    symmetric: bool | None = None
+    symmetric: Flag | None = None
     """true: the zero point is 0."""
     scale: Literal["power_of_two", "float"] | None = None
     """float: any."""
-    relu_unsigned: bool | None = None
+    relu_unsigned: Flag | None = None
     """true: the output of a ReLU is unsigned."""
 
 
@@ -174,16 +192,16 @@ class Requant(Section):
     """shift: a power of two; q31: 32-bit fixed point; fp32: a float."""
     rounding: Literal["half_up", "half_away", "half_even", "floor"] | None = None
     """Of what is exactly between two integers."""
-    double_rounding: bool | None = None
+    double_rounding: Flag | None = None
     """true: the high multiply rounds, and then the shift."""
-    saturate: bool | None = None
+    saturate: Flag | None = None
     """true: what is too large becomes the largest."""
 
 
 class Shapes(Section):
     """`static` = every dimension must be a number in the file."""
 
-    static: bool | None = None
+    static: Flag | None = None
     """true: every dimension must be a number in the file."""
 
 

@@ -19,15 +19,20 @@ _HEAD = """\
 name = {name}
 # description = "what it is, in a sentence"
 # vendor = ""
-# extends = "max78000"  # take everything from another profile, and replace what stands here
+# extends = "max78000"  # take everything from another profile, but for what stands here (see the end of this file)
+# without_ops = ["LSTM"]  # operators of that profile which this target lacks
 """
 _SOURCES = """
 # [[sources]]
 # keys = ["params", "memory.regions", "ops.Conv"]  # a section covers all below it; items of lists by their name
 # text = "data sheet, page and table"
 # url = "https://"
+
+# Where this profile extends another, a key here takes the place of the one there (max also that of unlimited),
+# [[memory.regions]] that of all regions there, and the [[ops]] of one name that of those of that name: the other
+# operators stay. No source there speaks for what stands here. `edgekd profiles check` says what became of each key.
 """
-_SKIPPED = {"name", "description", "vendor", "extends", "sources"}
+_SKIPPED = {"name", "description", "vendor", "extends", "without_ops", "sources"}
 _EXAMPLES = {"max": "149_999", "banks": "16", "bank_bytes": "32_768", "bytes": "524_288", "dims": "[2]", "bits": "[8]"}
 
 
@@ -85,7 +90,7 @@ def _example(key: str, annotation: object) -> str:
         return _EXAMPLES[key]
     if key == "kernels_px":
         return "[[1, 1], [3, 3]]"
-    if "str" in text:
+    if "str" in text.replace("strict", ""):
         return '""'
     return "1_000_000" if "float" in text else "[1]" if "tuple" in text else "1"
 

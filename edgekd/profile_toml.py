@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import ProfileError, unknown
+from edgekd.profile_extension import Extension, Tree, compare, extend
 
 WHEEL_FOLDER = Path(__file__).parent / "_hw_profiles"
 CHECKOUT_FOLDER = Path(__file__).parent.parent / "hw_profiles"
 LARGEST_BYTES = 2**20  # of a profile
-
-Tree = dict[str, Any]
 
 
 def profile_names() -> list[str]:
@@ -50,7 +49,27 @@ def read_extended(path: Path, above: tuple[Path, ...] = ()) -> tuple[Tree, bytes
     if not isinstance(parent, str):  # absent, or of a wrong type: the schema will say so
         return tree, content
     base, base_content = read_extended(_parent_path(path, parent), (*above, path.resolve()))
-    return _merge(base, tree), content + base_content
+    return extend(base, tree, f"profile {path}"), content + base_content
+
+
+def extension_of(path: Path) -> tuple[Path, Extension] | None:
+    """Return the file that a profile extends and what became of its values; None where it stands alone.
+
+    Raises:
+        ProfileError: as `read_extended`.
+    """
+    tree, _ = _read_toml(path)
+    parent = tree.get("extends")
+    if not isinstance(parent, str):
+        return None
+    where = _parent_path(path, parent)
+    base, _ = read_extended(where, (path.resolve(),))
+    return where, compare(base, tree)
+
+
+def hides_shipped(path: Path) -> bool:
+    """Say whether a file is taken, by what extends it, in place of a profile that comes with edgekd."""
+    return path.stem in profile_names() and path.resolve().parent != _shipped().resolve()
 
 
 def _shipped() -> Path:
@@ -83,17 +102,6 @@ def _read_file(path: Path) -> bytes:
     if len(content) > LARGEST_BYTES:
         raise ProfileError(f"profile {path} has more than {LARGEST_BYTES:,} bytes, the limit")
     return content
-
-
-def _merge(base: Tree, own: Tree) -> Tree:
-    """Sections are merged key by key, sources are added (own first), any other value is replaced."""
-    merged = base | own
-    for key, value in own.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            merged[key] = _merge(base[key], value)
-    if isinstance(own.get("sources"), list) and isinstance(base.get("sources"), list):
-        merged["sources"] = own["sources"] + base["sources"]
-    return merged
 
 
 def write_toml(tree: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from edgekd.errors import ProfileError
 from edgekd.files import sha256_bytes, sha256_file
@@ -97,7 +98,11 @@ def test_tensorflow_lite_micro_joins_cuts_and_averages(name: str) -> None:
     profile = load_profile(name)
     entries = {entry.op: entry for entry in profile.ops or ()}
     assert {"Concat", "Slice", "ReduceMean"} <= entries.keys()
-    assert (entries["Concat"].inputs_max, entries["Slice"].rank_max, entries["ReduceMean"].reduced_axes_max) == (10, 4, 2)
+    assert (entries["Concat"].inputs_max, entries["Slice"].rank_max, entries["ReduceMean"].reduced_axes_max) == (
+        10,
+        4,
+        2,
+    )
     assert all("kernels/" in entries[op].source for op in ("Concat", "Slice", "ReduceMean"))
 
 
@@ -185,6 +190,79 @@ def test_a_profile_extends_another_key_by_key(tmp_path: Path) -> None:
     assert profile.weights.symmetric is True
     assert profile.source("weights.bits") == "seen"
     assert profile.unsourced() == ["params.max"]
+
+
+def test_a_cap_and_that_there_is_none_replace_each_other_with_their_sources(tmp_path: Path) -> None:
+    source = '[[sources]]\nkeys = ["params"]\ntext = "manual"'
+    write(tmp_path, "free", f'name = "free"\n[params]\nunlimited = true\n{source}')
+    write(tmp_path, "small", f'name = "small"\n[params]\nmax = 9\n{source}')
+    capped = load_profile(write(tmp_path, "a", 'name = "a"\nextends = "free"\n[params]\nmax = 5'))
+    assert (capped.params.max, capped.params.unlimited, capped.unsourced()) == (5, False, ["params.max"])
+    assert capped.source("params.max") == ""
+    freed = load_profile(write(tmp_path, "b", 'name = "b"\nextends = "small"\n[params]\nunlimited = true'))
+    assert (freed.params.max, freed.params.unlimited) == (None, True)
+    again = load_profile(write(tmp_path, "c", 'name = "c"\nextends = "b"\n[params]\nmax = 7'))
+    assert again.params.max == 7
+    assert HardwareProfile.from_text(again.text(), sha256=again.sha256) == again
+
+
+def test_regions_are_replaced_with_the_sources_that_name_them(tmp_path: Path) -> None:
+    regions = '[[memory.regions]]\nname = "SRAM"\nbytes = 65536\nrole = "shared"'
+    child = f'name = "mine"\nextends = "max78000"\n{regions}'
+    profile = load_profile(write(tmp_path, "mine", child))
+    assert [region.name for region in profile.memory.regions] == ["SRAM"]
+    assert profile.unsourced() == ["memory.regions.SRAM.bytes"]
+    assert profile.source("memory.pool_conv_fused") == load_profile("max78000").source("memory.pool_conv_fused")
+
+
+def test_operators_are_replaced_added_and_taken_away_by_name(tmp_path: Path) -> None:
+    child = 'name = "m"\nextends = "max78000"\nwithout_ops = ["Abs"]\n[[ops]]\nop = "Conv"\nstride_max_px = 3\n'
+    profile = load_profile(write(tmp_path, "m", child + '[[ops]]\nop = "Pad"\n'))
+    above = load_profile("max78000")
+    kept = [entry for entry in above.ops or () if entry.op not in {"Abs", "Conv"}]
+    assert [entry.op for entry in profile.ops or ()] == [*(entry.op for entry in kept), "Conv", "Pad"]
+    assert (profile.ops or ())[-2].stride_max_px == 3
+    assert profile.unsourced() == ["ops.Conv.stride_max_px"]
+    assert profile.source("ops.MaxPool") == above.source("ops.MaxPool") != ""
+    assert HardwareProfile.from_text(profile.text(), sha256=profile.sha256) == profile
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            'extends = "max78000"\nwithout_ops = ["Absx"]',
+            "without_ops: unknown operator of the extended profile 'Absx'",
+        ),
+        ('without_ops = ["Abs"]', "there is nothing to take away"),
+        ('extends = "max78000"\nwithout_ops = [1]', "without_ops"),
+        ('extends = "max78000"\nops = 3', "ops: Input should be a valid tuple"),
+    ],
+)
+def test_what_cannot_be_taken_away_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ProfileError, match=complaint):
+        load_profile(write(tmp_path, "x", f'name = "x"\n{text}'))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"params": {"max": True}},
+        {"params": {"max": 3.0}},
+        {"params": {"unlimited": 1}},
+        {"accumulator_bits": True},
+        {"weights": {"symmetric": 1}},
+        {"weights": {"bits": [True]}},
+        {"biases": {"shift_bits": False}},
+        {"compute": {"clock_hz": [True, 2]}},
+        {"compute": {"clock_hz": "5"}},
+        {"ops": [{"op": "Conv", "equal_strides": 1}]},
+        {"ops": [{"op": "Conv", "kernels_px": [[1.0, 1]]}]},
+    ],
+)
+def test_a_boolean_is_no_number_and_a_number_no_boolean(keys: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        HardwareProfile.model_validate({"name": "x", **keys})
 
 
 def test_the_hash_covers_what_is_extended(tmp_path: Path) -> None:

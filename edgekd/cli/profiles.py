@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,10 +67,16 @@ def show(name: str) -> None:
 @command.command("check")
 @click.argument("file", metavar="NAME|FILE")
 def check(file: str) -> None:
-    """Check a profile: exit 0 if it is well formed, else 2; numbers without a source and repeated entries are named."""
+    """Check a profile: exit 0 if it is well formed, else 2; numbers without a source and repeated entries are named.
+
+    Of one that extends another, what it replaces, adds, takes away and inherits.
+    """
     from edgekd.profile import load_profile
+    from edgekd.profile_toml import locate
 
     profile = load_profile(file)
+    for line in _extension_lines(locate(file)):
+        click.echo(line)
     for key in profile.unsourced():
         click.echo(f"no source for {key}: list the key under [[sources]]")
     for op in profile.repeated_operators():
@@ -77,17 +84,40 @@ def check(file: str) -> None:
     click.echo(f"{file}: profile '{profile.name}' is well formed, {len(profile.unknown())} keys are unknown")
 
 
+def _extension_lines(path: Path) -> Iterator[str]:
+    """Say which file a profile extends, and what became of each of its values."""
+    from edgekd.profile_toml import extension_of, hides_shipped
+
+    if hides_shipped(path):
+        yield f"{path} hides the profile '{path.stem}' that comes with edgekd from the files beside it that extend it"
+    found = extension_of(path)
+    if found is None:
+        return
+    base, change = found
+    hides = ", in place of the profile of that name that comes with edgekd" if hides_shipped(base) else ""
+    yield f"extends {base}{hides}"
+    for name in ("replaced", "added", "removed", "inherited"):
+        if keys := getattr(change, name):
+            yield f"  {name}: {', '.join(keys)}"
+
+
 @command.command("new")
 @click.argument("name")
+@click.option("--force", is_flag=True, help="Take a name that a profile which comes with edgekd has.")
 @click.option("--output", type=click.Path(path_type=Path), help="Where to write it.  [default: NAME.toml]")
-def new(name: str, output: Path | None) -> None:
+def new(name: str, output: Path | None, *, force: bool) -> None:
     """Write a template of a profile called NAME: every key commented out, everything unknown."""
     from edgekd.files import require_folder
-    from edgekd.profile import is_profile_name, no_profile_name
+    from edgekd.profile import is_profile_name, no_profile_name, profile_names
     from edgekd.profile_template import template
 
     if not is_profile_name(name):
         raise UsageError(no_profile_name(name))
+    if name in profile_names() and not force:
+        raise UsageError(
+            f"'{name}' comes with edgekd, and {name}.toml would take its place for every file beside it that extends "
+            f"it: take another name, or --force"
+        )
     path = output or Path(f"{name}.toml")
     require_folder(path)
     try:

@@ -193,7 +193,7 @@ class Use:
 
     @cached_property
     def axes(self) -> Shape | None:
-        """The dimensions that a reduction goes over, counted from the front, sorted; None where the file does not tell."""
+        """The dimensions that a reduction goes over, from the front, sorted; None where the file does not tell."""
         if self.input_shape is None:
             return None
         rank, listed = len(self.input_shape), self.node.ints("axes")

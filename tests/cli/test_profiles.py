@@ -109,9 +109,10 @@ def test_names_alone() -> None:
 
 def test_the_template_is_a_profile_when_every_comment_is_taken_away() -> None:
     """Each example has the right type and unit; contradictions and names apart."""
-    lines = [line.removeprefix("# ") for line in template("mine").splitlines() if not line.startswith("# `")]
+    text, _, _ = template("mine").partition("# Where this profile extends another")
+    lines = [line.removeprefix("# ") for line in text.splitlines() if not line.startswith("# `")]
     lines = lines[lines.index('name = "mine"') :]
-    dropped = ("extends", "unlimited", "description", "vendor")
+    dropped = ("extends", "without_ops", "unlimited", "description", "vendor")
     kept = [line for line in lines if not line.startswith(dropped)]
     profile = HardwareProfile.from_text("\n".join(kept))
     assert {key for key in profile.unknown() if key not in {"params.max", "layers.max"}} == set()
@@ -137,3 +138,36 @@ def test_adding_a_target_is_one_file(tmp_path: Path) -> None:
     child.write_text('name = "tinier"\nextends = "tiny"')
     assert load_profile(str(child)).layers.max == 3
     assert "# tiny" in profile_page(load_profile(str(path)))
+
+
+def test_check_says_what_becomes_of_the_extended_profile(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = 'name = "mine"\nextends = "max78000"\nwithout_ops = ["Abs"]\n[params]\nmax = 5\n[[ops]]\nop = "Pad"\n'
+    path.write_text(text + '[[ops]]\nop = "Conv"\n')
+    output = CliRunner().invoke(command, ["check", str(path)]).output.splitlines()
+    assert output[0].startswith("extends ")
+    assert output[0].endswith("max78000.toml")
+    assert output[1:4] == [
+        "  replaced: ops.Conv",
+        "  added: params.max, ops.Pad",
+        "  removed: params.unlimited, ops.Abs",
+    ]
+    assert "memory.regions" in output[4]
+    assert "ops.MaxPool" in output[4]
+    assert "ops.Conv," not in output[4]
+
+
+def test_a_file_that_hides_a_profile_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "max78000.toml").write_text('name = "max78000"\n')
+    (tmp_path / "kid.toml").write_text('name = "kid"\nextends = "max78000"\n')
+    output = CliRunner().invoke(command, ["check", str(tmp_path / "kid.toml")]).output
+    assert "max78000.toml, in place of the profile of that name that comes with edgekd" in output
+    assert "hides the profile" in CliRunner().invoke(command, ["check", str(tmp_path / "max78000.toml")]).output
+    assert "hides" not in CliRunner().invoke(command, ["check", "max78000"]).output
+
+
+def test_new_refuses_the_name_of_a_profile_that_comes_with_edgekd(tmp_path: Path) -> None:
+    arguments = ["new", "max78000", "--output", str(tmp_path / "max78000.toml")]
+    assert isinstance(CliRunner().invoke(command, arguments).exception, UsageError)
+    assert not (tmp_path / "max78000.toml").exists()
+    assert CliRunner().invoke(command, [*arguments, "--force"]).exit_code == 0

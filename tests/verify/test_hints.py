@@ -341,8 +341,8 @@ def test_the_widest_network_whose_biases_fit(conv4: Callable[..., Any], analyse:
     assert found(analyse(conv4(width=width + 1)), "bias-memory", **keys).status == "fail"
 
 
-GLOBAL = {"op": "GlobalAveragePool", "unlisted": "any"}
-AVERAGE = {"op": "AveragePool", "unlisted": "any"}
+GLOBAL: dict[str, Any] = {"op": "GlobalAveragePool", "unlisted": "any"}
+AVERAGE: dict[str, Any] = {"op": "AveragePool", "unlisted": "any"}
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,11 @@ AVERAGE = {"op": "AveragePool", "unlisted": "any"}
         ({"axes": [2, 3]}, [GLOBAL], "a GlobalAveragePool computes the same"),
         ({"axes": [-1, -2]}, [GLOBAL, AVERAGE], "a GlobalAveragePool computes the same"),
         ({"axes": [2, 3]}, [AVERAGE], "an AveragePool with a window of the whole image computes the same"),
-        ({"axes": [2, 3]}, [AVERAGE | {"kernel_max_px": 8}], "an AveragePool with a window of the whole image computes"),
+        (
+            {"axes": [2, 3]},
+            [AVERAGE | {"kernel_max_px": 8}],
+            "an AveragePool with a window of the whole image computes",
+        ),
         ({"axes": [2, 3]}, [AVERAGE | {"kernel_max_px": 7}], None),
         ({"axes": [2, 3]}, [GLOBAL | {"kernel_max_px": 7}], None),
         ({"axes": [2, 3], "keepdims": 0}, [GLOBAL], None),

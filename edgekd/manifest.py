@@ -31,6 +31,12 @@ def _require_harmless(text: str) -> str:
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_require_harmless)]
 
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Width = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of an interval: of few episodes it may be above 1
+Count = Annotated[int, Field(ge=0)]
+Number = Annotated[int, Field(ge=1)]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -82,18 +88,18 @@ class TensorRef(_Frozen):
 
 
 class AccuracyRow(_Frozen):
-    """One few-shot accuracy; `mean` and `ci95` are fractions in 0..1."""
+    """One few-shot accuracy; `mean` is a fraction in 0..1, `ci95` half the width of its interval."""
 
     dataset: Text
     split: Text
-    way: int
-    shot: int
-    query: int
-    episodes: int
+    way: Number
+    shot: Number
+    query: Number
+    episodes: Number
     head: Text
     engine: Text
-    mean: float
-    ci95: float
+    mean: Fraction
+    ci95: Width
 
 
 class Classification(_Frozen):
@@ -107,14 +113,14 @@ class Classification(_Frozen):
     split: Text
     images: int = Field(ge=1)
     classes: int = Field(ge=1)
-    accuracy: float
-    ci95: float
-    macro_f1: float
-    macro_precision: float
-    macro_recall: float
-    micro_f1: float
-    micro_precision: float
-    micro_recall: float
+    accuracy: Fraction
+    ci95: Width
+    macro_f1: Fraction
+    macro_precision: Fraction
+    macro_recall: Fraction
+    micro_f1: Fraction
+    micro_precision: Fraction
+    micro_recall: Fraction
 
 
 class OwnMeasure(_Frozen):
@@ -124,8 +130,8 @@ class OwnMeasure(_Frozen):
     dataset: Text
     split: Text
     trials: int = Field(ge=1)
-    mean: float
-    ci95: float
+    mean: Fraction
+    ci95: Width
 
 
 class StageResult(_Frozen):
@@ -138,8 +144,8 @@ class StageResult(_Frozen):
 
     stage: Text
     backbone: Text
-    parameters: int
-    weight_bytes: int
+    parameters: Count
+    weight_bytes: Count
     accuracy: tuple[AccuracyRow, ...] = Field(default=(), max_length=MOST_ROWS)
     classification: Classification | None = None
     measures: tuple[OwnMeasure, ...] = Field(default=(), max_length=MOST_ROWS)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_valid
 
 from edgekd.errors import ProfileError, unknown
 from edgekd.files import sha256_bytes
+from edgekd.profile_extension import Tree
 from edgekd.profile_operator import Operator, known_operators
 from edgekd.profile_sections import (
     Activations,
@@ -30,7 +31,7 @@ from edgekd.profile_sections import (
     Source,
     Weights,
 )
-from edgekd.profile_toml import Tree, locate, profile_names, read_extended, write_toml
+from edgekd.profile_toml import locate, profile_names, read_extended, write_toml
 from edgekd.schema import explain, nested_model
 
 __all__ = ["Cap", "Figure", "HardwareProfile", "Operator", "Region", "Requant", "load_profile", "profile_names"]

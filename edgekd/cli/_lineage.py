@@ -19,7 +19,10 @@ Measurement = tuple[str, str, str, int, int, int]  # dataset, split, head, way, 
 
 
 def stages_table(lineage: Iterable[StageResult], deployed: str) -> Table:
-    """One row for each stage, the last called `deployed`; one column for each way of measuring that any stage has."""
+    """One row for each stage, the last called `deployed`; one column for each way of measuring that any stage has.
+
+    All but the last are what the file says, and marked so.
+    """
     stages = [stage for stage in lineage if stage.stage in SHOWN]
     measurements = sorted({key for stage in stages for key in _measured(stage)})
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -29,7 +32,8 @@ def stages_table(lineage: Iterable[StageResult], deployed: str) -> Table:
     for stage in stages:
         rows = _measured(stage)
         cells = [_percent(rows[key]) if key in rows else "" for key in measurements]
-        table.add_row(TITLES.get(stage.stage, deployed), f"{stage.parameters:,}", f"{stage.weight_bytes:,}", *cells)
+        title = f"{TITLES[stage.stage]} *" if stage.stage in TITLES else deployed
+        table.add_row(title, f"{stage.parameters:,}", f"{stage.weight_bytes:,}", *cells)
     return table
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgekd.cli._engines import arithmetic_lines, engines_table
-from edgekd.cli._lineage import gains, stages_table
+from edgekd.cli._lineage import SHOWN, gains, stages_table
 from edgekd.report.wording import estimate_line, live_set, region_line, versions_line, weights_by_width
 from edgekd.verify.accuracy import FINGERPRINT_RULE
 from edgekd.verify.report import Report, Unverified, collect
@@ -46,8 +46,10 @@ def print_report(console: Console, report: Report) -> None:
     if report.params.total or report.accuracy or len(report.lineage) > 1:
         this = "this file" if report.model.flavour == "float" else "INT8 deployed"
         console.print(stages_table(report.lineage, this))
+    if any(stage.stage in SHOWN for stage in report.lineage[:-1]):
+        console.print("* as the file says, not measured here")
     if line := gains(report.lineage if _same_images(report) else report.lineage[:-1]):
-        console.print(line, soft_wrap=True)
+        console.print(f"by what the file says: {line}", soft_wrap=True)
     console.print(f"[dim]{escape(versions_line(report.environment))}[/dim]", soft_wrap=True)
     console.print(f"verdict: {_coloured(report.verdict)} ({_counts(report)})", soft_wrap=True)
 

@@ -18,7 +18,7 @@ from edgekd.profile import HardwareProfile
 from edgekd.verify.enough import require_enough
 from edgekd.verify.environment import cpu_flags, saturation_warning
 from edgekd.verify.facts import Facts
-from edgekd.verify.images import Notify, load_images
+from edgekd.verify.images import Notify, chosen_spec, load_images, refused_path
 from edgekd.verify.integer.static import accumulator_rows
 from edgekd.verify.outputs import output_format
 from edgekd.verify.rehearsal import rehearse
@@ -106,7 +106,10 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
 
     simulated = simulators(facts, profile, options.requant)
     golden = check_golden(facts, profile, options.most_seconds)
-    spec = options.data or (facts.manifest.data.spec if facts.manifest else None)
+    spec = chosen_spec(options, facts.manifest)
+    if spec is None and facts.manifest:
+        refused = Finding(rule=MEASURED_RULE, status="unknown", message=refused_path(facts.manifest.data.spec))
+        return Measured((), (refused, *simulated.findings, *golden.findings), golden.warnings, sqnr=golden.sqnr)
     if spec is None:
         nothing = "accuracy not measured: the file names no images, give some with --data"
         return Measured((), (*simulated.findings, *golden.findings), (nothing, *golden.warnings), sqnr=golden.sqnr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgekd import __version__
 from edgekd.manifest import AccuracyRow, StageResult
@@ -51,6 +52,7 @@ def report_of(
     errors: tuple[str, ...] = (),
 ) -> Report:
     """Put a report together."""
+    lineage = _lineage(facts, measured.rows)
     return Report(
         verdict=verdict_of(findings),
         model=_model(facts),
@@ -65,7 +67,8 @@ def report_of(
         findings=findings,
         accuracy=measured.rows,
         layers=tuple(LayerRow.model_validate(vars(cost)) for cost in facts.costs.layers),
-        lineage=_lineage(facts, measured.rows),
+        lineage=lineage,
+        lineage_from=_lineage_from(lineage),
         errors=errors,
         pixels=measured.pixels,
         warnings=warnings,
@@ -120,6 +123,11 @@ def _planned(plan: Plan) -> tuple[PlannedBuffer, ...]:
         )
         for item, offset in zip(plan.buffers, plan.offsets, strict=True)
     )
+
+
+def _lineage_from(lineage: tuple[StageResult, ...]) -> tuple[Literal["file", "measured"], ...]:
+    """The file itself is measured now; what was before it anyone may have written."""
+    return tuple("measured" if stage is lineage[-1] else "file" for stage in lineage)
 
 
 def _lineage(facts: Facts, accuracy: tuple[AccuracyRow, ...]) -> tuple[StageResult, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from edgekd.verify.pixels import image_axes
 
 if TYPE_CHECKING:
     from edgekd.data import ImageSet
+    from edgekd.manifest import Manifest
     from edgekd.verify.accuracy import Options
 
 Notify = Callable[[str], None]
@@ -49,6 +51,29 @@ def load_images(facts: Facts, options: Options, spec: str, notify: Notify | None
         )
     except TooLargeError as error:
         raise ModelError(f"{facts.graph.path}: {error}") from error
+
+
+def chosen_spec(options: Options, manifest: Manifest | None) -> str | None:
+    """Return the image set to measure on: the given one, else the manifest's where it is a known set by its bare name.
+
+    The manifest is as trustworthy as its file: a path in it is not read.
+    """
+    if options.data or manifest is None:
+        return options.data
+    return None if names_path(manifest) else manifest.data.spec
+
+
+def names_path(manifest: Manifest) -> bool:
+    """Say whether a manifest asks for images at a path."""
+    return ":" in manifest.data.spec
+
+
+def refused_path(spec: str) -> str:
+    """Return the message for images at a path that nobody but the file has named."""
+    return (
+        f"accuracy not measured: the file asks for the images of '{spec}', and no path is read because a file names "
+        f"it; if they are yours: --data {shlex.quote(spec)}"
+    )
 
 
 def require_image_input(graph: Graph) -> None:

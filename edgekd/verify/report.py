@@ -119,6 +119,8 @@ class Timings(_Frozen):
 class Report(_Frozen):
     """Everything `edgekd verify` found out. `lineage` ends with the file itself, as measured now.
 
+    `lineage_from` says of each of its rows whether it is what the file says, not measured here, or was measured now.
+
     `pixels` says what of an image entered the network, None where none did. `errors` tell that the file is damaged, or
     why it could not be measured although that was asked for: the exit code is 2, whatever the verdict.
     """
@@ -138,6 +140,7 @@ class Report(_Frozen):
     sqnr: tuple[SqnrRow, ...] = ()
     estimates: tuple[Estimate, ...] = ()
     lineage: tuple[StageResult, ...]
+    lineage_from: tuple[Literal["file", "measured"], ...] = ()
     pixels: str | None = None
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...]

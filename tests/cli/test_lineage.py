@@ -21,10 +21,10 @@ def test_the_phases_have_rows_even_where_nothing_is_measured() -> None:
         console.print(stages_table([*LINEAGE, result("deployed", 0.4)], "INT8 deployed"))
     rows = [line.rstrip() for line in captured.get().splitlines()[1:]]
     assert [row.split("   ")[0].strip() for row in rows] == [
-        "teacher",
-        "teacher's connector",
-        "distilled",
-        "distilled + head",
+        "teacher *",
+        "teacher's connector *",
+        "distilled *",
+        "distilled + head *",
         "INT8 deployed",
     ]
     assert rows[1].endswith("28")  # no accuracy

@@ -144,8 +144,8 @@ def stage(name: str, backbone: str) -> StageResult:
 @pytest.mark.parametrize(
     ("stages", "titles"),
     [
-        (("teach", "assist", "distill", "deployed"), ["teacher", "assistant", "distilled", "INT8 deployed"]),
-        (("scratch", "distill", "deployed"), ["student from scratch", "distilled", "INT8 deployed"]),
+        (("teach", "assist", "distill", "deployed"), ["teacher *", "assistant *", "distilled *", "INT8 deployed"]),
+        (("scratch", "distill", "deployed"), ["student from scratch *", "distilled *", "INT8 deployed"]),
     ],
     ids=["through an assistant", "without a teacher"],
 )

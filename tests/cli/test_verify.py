@@ -161,28 +161,61 @@ def test_the_memory_peak_is_printed_with_its_arithmetic(model: Path) -> None:
     assert "64 (pixels, 1 x 1 x 8 x 8) + 64 (y, 1 x 1 x 8 x 8) = 128 B" in lines
 
 
-def test_the_table_from_teacher_to_deployed_file(exported: Path) -> None:
-    result = run(exported, "--way", 2, "--shot", 1, "--shot", 3, "--query", 2, "--episodes", 40)
+def test_the_table_from_teacher_to_deployed_file(exported: Path, images: str) -> None:
+    result = run(exported, "--data", images, "--way", 2, "--shot", 1, "--shot", 3, "--query", 2, "--episodes", 40)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     rows = [line for line in lines if line.startswith(("teacher", "student", "distilled", "INT8"))]
     assert [row.split("  ")[0] for row in rows] == [
-        "teacher",
-        "student from scratch",
-        "distilled",
-        "distilled + meta",
+        "teacher *",
+        "student from scratch *",
+        "distilled *",
+        "distilled + meta *",
         "INT8 deployed",
     ]
     assert "90.00 ± 1.00" in rows[0]
     assert "8,000,000" in rows[0]
     assert "100.00 ± 0.00" in rows[-1]
-    gains = next(line for line in lines if line.startswith("distilling gained"))
+    gains = next(line for line in lines if "distilling gained" in line)
     assert gains == (
-        "distilling gained +2.0/+3.0 points (1-shot/3-shot; 1-shot within noise); "
+        "by what the file says: distilling gained +2.0/+3.0 points (1-shot/3-shot; 1-shot within noise); "
         "meta-learning gained +1.0/+0.0 points (1-shot/3-shot; within noise); "
         "quantizing cost -47.0/-37.0 points (1-shot/3-shot; beyond both intervals)"
     )
     assert lines[-1].startswith("verdict: ")
+
+
+@pytest.mark.parametrize("spec", ["folder:/etc", "folder:photos of me", "omniglot:../x"])
+def test_no_path_is_read_because_the_file_names_it(tmp_path: Path, images: str, spec: str) -> None:
+    manifest = make_manifest(images)
+    manifest = manifest.model_copy(update={"data": manifest.data.model_copy(update={"spec": spec})})
+    result = run(save(tmp_path / "forged.onnx", manifest.to_metadata()), "--json", "-")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert report["accuracy"] == []
+    (finding,) = [item for item in report["findings"] if item["rule"] == "few-shot-accuracy"]
+    assert finding["status"] == "unknown"
+    quoted = f"'{spec}'" if " " in spec else spec
+    assert finding["message"].endswith(f"if they are yours: --data {quoted}")
+
+
+def test_what_the_file_says_is_told_from_what_was_measured(exported: Path) -> None:
+    output = run(exported, "--static").stdout
+    assert "teacher *" in output
+    assert "* as the file says, not measured here" in output
+    assert "by what the file says: distilling gained" in output
+    report = json.loads(run(exported, "--static", "--json", "-").stdout)
+    assert report["lineage_from"] == ["file"] * len(LINEAGE) + ["measured"]
+
+
+@pytest.mark.parametrize("mean", [9.9784, -0.1, float("nan")])
+def test_an_accuracy_that_is_no_share_is_refused(tmp_path: Path, images: str, mean: float) -> None:
+    forged = make_manifest(images).to_metadata()
+    key = next(iter(forged))
+    tree = json.loads(forged[key])
+    tree["lineage"][0]["accuracy"][0]["mean"] = mean
+    with pytest.raises(ModelError, match=r"damaged at lineage\.0\.accuracy\.0\.mean"):
+        run(save(tmp_path / "forged.onnx", {key: json.dumps(tree)}), "--static")
 
 
 def lines_of(result: Result) -> str:
@@ -194,34 +227,39 @@ def measured(result: Result) -> list[tuple[int, int, int, str]]:
     return [(row["way"], row["shot"], row["query"], row["head"]) for row in rows if row["engine"] == "onnxruntime"]
 
 
-def test_the_protocol_follows_the_lineage_of_the_file(exported: Path) -> None:
-    assert measured(run(exported, "--episodes", 40, "--json", "-")) == [(2, 1, 2, "cosine"), (2, 3, 2, "cosine")]
+def test_the_protocol_follows_the_lineage_of_the_file(exported: Path, images: str) -> None:
+    assert measured(run(exported, "--data", images, "--episodes", 40, "--json", "-")) == [
+        (2, 1, 2, "cosine"),
+        (2, 3, 2, "cosine"),
+    ]
     other = ("--shot", 2, "--query", 1, "--head", "euclid", "--episodes", 40)
-    assert measured(run(exported, *other, "--json", "-")) == [(2, 2, 1, "euclid")]
+    assert measured(run(exported, "--data", images, *other, "--json", "-")) == [(2, 2, 1, "euclid")]
 
 
-def test_headings_show_the_queries_where_they_differ(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_headings_show_the_queries_where_they_differ(
+    exported: Path, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    assert "2 queries" not in run(exported, "--episodes", 40).stdout
-    output = run(exported, "--episodes", 40, "--query", 1).stdout
+    assert "2 queries" not in run(exported, "--data", images, "--episodes", 40).stdout
+    output = run(exported, "--data", images, "--episodes", 40, "--query", 1).stdout
     assert "1 queries" in output
     assert "2 queries" in output
 
 
-def test_the_shot_that_a_requirement_is_of_is_measured(exported: Path) -> None:
-    arguments = (exported, "--episodes", 40, "--require", "accuracy[2w2s] >= 0.9", "--json", "-")
+def test_the_shot_that_a_requirement_is_of_is_measured(exported: Path, images: str) -> None:
+    arguments = (exported, "--data", images, "--episodes", 40, "--require", "accuracy[2w2s] >= 0.9", "--json", "-")
     report = json.loads(run(*arguments).stdout)
     assert {row["shot"] for row in report["accuracy"]} == {1, 3, 2}
     (found,) = [finding for finding in report["findings"] if finding["rule"] == "require"]
     assert (found["status"], found["value"]) == ("pass", 1.0)
-    failed = run(exported, "--episodes", 40, "--require", "accuracy_low[2w1s] > 1")
+    failed = run(exported, "--data", images, "--episodes", 40, "--require", "accuracy_low[2w1s] > 1")
     assert failed.exit_code == 1
     assert "accuracy_low[2w1s] is 1.0000 = 1.0000 - 0.0000 (onnxruntime); required > 1.0000" in lines_of(failed)
 
 
-def test_arithmetics_are_simulated_by_name(exported: Path) -> None:
+def test_arithmetics_are_simulated_by_name(exported: Path, images: str) -> None:
     def simulated(*arguments: str) -> set[str]:
-        report = json.loads(run(exported, "--episodes", 40, *arguments, "--json", "-").stdout)
+        report = json.loads(run(exported, "--data", images, "--episodes", 40, *arguments, "--json", "-").stdout)
         return {row["engine"] for row in report["accuracy"] if row["engine"].startswith("integer:")}
 
     assert simulated() == {"integer:ort"}
@@ -246,15 +284,17 @@ def test_a_profile_that_is_not_on_this_machine_comes_from_the_file(tmp_path: Pat
         (["--way", "3"], "needs 3 classes, '.*test' has 2: --way 2 would do"),
     ],
 )
-def test_too_few_images_name_the_class_and_the_option(exported: Path, arguments: list[str], complaint: str) -> None:
+def test_too_few_images_name_the_class_and_the_option(
+    exported: Path, images: str, arguments: list[str], complaint: str
+) -> None:
     with pytest.raises(DataError, match=complaint):
-        run(exported, *arguments)
+        run(exported, "--data", images, *arguments)
 
 
 def test_what_was_measured_on_other_images_is_not_compared(exported: Path, images: str) -> None:
     folder = Path(images.partition(":")[2]) / "test" / "test10"
     Image.new("L", (8, 8), 99).save(folder / "0.png")
-    output = run(exported, "--way", 2, "--shot", 1, "--query", 2, "--episodes", 40).stdout
+    output = run(exported, "--data", images, "--way", 2, "--shot", 1, "--query", 2, "--episodes", 40).stdout
     assert "is not what the manifest names" in output.replace("\n", " ")
     assert "distilling gained" in output
     assert "quantizing cost" not in output
@@ -289,7 +329,7 @@ def test_json_to_stdout_leaves_nothing_else_there(model: Path) -> None:
 
 def test_a_foreign_file_measured_on_given_images(exported: Path, images: str) -> None:
     arguments = ("--data", images, "--split", "val", "--way", 2, "--shot", 1, "--query", 2, "--episodes", 40)
-    report = json.loads(run(exported, *arguments, "--json", "-").stdout)
+    report = json.loads(run(exported, "--data", images, *arguments, "--json", "-").stdout)
     assert {(row["split"], row["shot"]) for row in report["accuracy"]} == {("val", 1)}
 
 

@@ -68,7 +68,7 @@ def measured(qcdq: Any, tmp_path: Path, spec: str) -> Measure:
         )
         net.metadata = manifest.to_metadata()
         path = net.save(tmp_path / "m.onnx")
-        return measure(facts_of(read_graph(path)), profile, Options(**QUICK, **options))
+        return measure(facts_of(read_graph(path)), profile, Options(**{"data": spec, **QUICK, **options}))
 
     return run
 

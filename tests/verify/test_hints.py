@@ -341,27 +341,31 @@ def test_the_widest_network_whose_biases_fit(conv4: Callable[..., Any], analyse:
     assert found(analyse(conv4(width=width + 1)), "bias-memory", **keys).status == "fail"
 
 
-GLOBAL: dict[str, Any] = {"op": "GlobalAveragePool", "unlisted": "any"}
-AVERAGE: dict[str, Any] = {"op": "AveragePool", "unlisted": "any"}
+GLOBAL_POOL: dict[str, Any] = {"op": "GlobalAveragePool", "unlisted": "any"}
+AVERAGE_POOL: dict[str, Any] = {"op": "AveragePool", "unlisted": "any"}
 
 
 @pytest.mark.parametrize(
     ("mean", "entries", "hint"),
     [
-        ({"axes": [2, 3]}, [GLOBAL], "a GlobalAveragePool computes the same"),
-        ({"axes": [-1, -2]}, [GLOBAL, AVERAGE], "a GlobalAveragePool computes the same"),
-        ({"axes": [2, 3]}, [AVERAGE], "an AveragePool with a window of the whole image computes the same"),
+        ({"axes": [2, 3]}, [GLOBAL_POOL], "a GlobalAveragePool computes the same"),
+        ({"axes": [-1, -2]}, [GLOBAL_POOL, AVERAGE_POOL], "a GlobalAveragePool computes the same"),
+        ({"axes": [2, 3]}, [AVERAGE_POOL], "an AveragePool with a window of the whole image computes the same"),
         (
             {"axes": [2, 3]},
-            [AVERAGE | {"kernel_max_px": 8}],
+            [AVERAGE_POOL | {"kernel_max_px": 8}],
             "an AveragePool with a window of the whole image computes",
         ),
-        ({"axes": [2, 3]}, [AVERAGE | {"kernel_max_px": 7}], None),
-        ({"axes": [2, 3]}, [GLOBAL | {"kernel_max_px": 7}], None),
-        ({"axes": [2, 3], "keepdims": 0}, [GLOBAL], None),
-        ({"axes": [2, 3], "keepdims": 0}, [GLOBAL, {"op": "Flatten"}], "a GlobalAveragePool, then Flatten, computes"),
-        ({"axes": [1, 2]}, [GLOBAL], None),
-        ({}, [GLOBAL], None),
+        ({"axes": [2, 3]}, [{**AVERAGE_POOL, "kernel_max_px": 7}], None),
+        ({"axes": [2, 3]}, [{**GLOBAL_POOL, "kernel_max_px": 7}], None),
+        ({"axes": [2, 3], "keepdims": 0}, [GLOBAL_POOL], None),
+        (
+            {"axes": [2, 3], "keepdims": 0},
+            [GLOBAL_POOL, {"op": "Flatten"}],
+            "a GlobalAveragePool, then Flatten, computes",
+        ),
+        ({"axes": [1, 2]}, [GLOBAL_POOL], None),
+        ({}, [GLOBAL_POOL], None),
         ({"axes": [2, 3]}, [], None),
     ],
 )

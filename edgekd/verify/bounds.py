@@ -93,7 +93,7 @@ def require_data(tensor: onnx.TensorProto) -> None:
     if elements > _NARROWEST_PER_BYTE * stored:
         raise ModelError(
             f"the data of '{tensor.name}' does not match its shape {list(tensor.dims)}: "
-            f"{shown_count(elements)} elements in {stored:,} bytes"
+            f"{shown_count(elements)} elements in {len(tensor.raw_data) or stored:,} bytes"
         )
 
 

@@ -123,7 +123,10 @@ def _measured(
     try:
         return measure(facts, hardware, options, notify)
     except ModelError as error:
-        return unmeasured(escaped(str(error)))
+        simulated_alone = (
+            facts.flavour == "qonnx"
+        )  # a file for other tools, as sound as any, that onnxruntime cannot run
+        return unmeasured(escaped(str(error)), invalid=simulated_alone)
 
 
 def shown_error(error: EdgekdError) -> str:

@@ -69,8 +69,10 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
         model: onnx.ModelProto = onnx.ModelProto.FromString(content)
     except DecodeError as error:
         raise ModelError(f"{path} is not an ONNX file, or is cut off: {error}") from error
-    if not model.HasField("graph") or not model.graph.node:
+    if not model.HasField("graph"):
         raise ModelError(f"{path} is not an ONNX file, or is cut off: it holds no graph")
+    if not model.graph.node:
+        raise ModelError(f"{path} is cut off, or computes nothing: its graph has no nodes")
     return model
 
 
@@ -143,6 +145,8 @@ def _array(tensor: onnx.TensorProto) -> Array:
         return numpy_helper.to_array(tensor)
     except KeyError as error:
         raise ModelError(f"'{tensor.name}' is of an element type that onnx does not know: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"the strings of '{tensor.name}' are not UTF-8: {error}") from error
     except (ValueError, TypeError, MemoryError, OverflowError) as error:
         raise ModelError(
             f"the data of '{tensor.name}' does not match its shape {list(tensor.dims)}: {error}"

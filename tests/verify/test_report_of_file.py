@@ -196,7 +196,7 @@ def test_several_files_one_after_the_other(tmp_path: Path) -> None:
 def test_an_integer_engine_is_no_stage_of_the_lineage(tmp_path: Path, images: str) -> None:
     path = save(tmp_path, brightness_net(manifest=make_manifest(images, fingerprint_of(images))))
     facts = facts_of(read_graph(path))
-    row = verify(path, options=Options(**QUICK)).accuracy[0]
+    row = verify(path, options=Options(data=images, **QUICK)).accuracy[0]
     measured = Measured(rows=(row, row.model_copy(update={"engine": "integer:tflm"})))
     report = report_of(
         facts,
@@ -237,7 +237,7 @@ def test_conv4_64_at_84x84_does_not_fit_the_largest_bank_of_the_stm32h743(
 
 def test_accuracy_on_the_images_that_the_manifest_names(tmp_path: Path, images: str) -> None:
     path = save(tmp_path, brightness_net(manifest=make_manifest(images, fingerprint_of(images))))
-    report = verify(path, options=Options(**QUICK))
+    report = verify(path, options=Options(data=images, **QUICK))
     engines = ("onnxruntime", "onnxruntime:unoptimized", "integer:ort")
     expected = [(2, shot, engine, "test") for engine in engines for shot in (1, 3)]
     assert [(row.way, row.shot, row.engine, row.split) for row in report.accuracy] == expected
@@ -252,14 +252,15 @@ def test_accuracy_on_the_images_that_the_manifest_names(tmp_path: Path, images: 
 def test_a_dynamic_batch_gives_the_same_accuracy(tmp_path: Path, images: str) -> None:
     manifest = make_manifest(images, fingerprint_of(images))
     rows = [
-        verify(save(tmp_path, brightness_net(batch, manifest)), options=Options(**QUICK)).accuracy for batch in (1, "n")
+        verify(save(tmp_path, brightness_net(batch, manifest)), options=Options(data=images, **QUICK)).accuracy
+        for batch in (1, "n")
     ]
     assert rows[0] == rows[1]
 
 
 def test_other_images_under_the_same_name_make_a_finding(tmp_path: Path, images: str) -> None:
     path = save(tmp_path, brightness_net(manifest=make_manifest(images, "0" * 64)))
-    report = verify(path, options=Options(**QUICK))
+    report = verify(path, options=Options(data=images, **QUICK))
     (found,) = [finding for finding in report.findings if finding.rule == "data-fingerprint"]
     assert (found.status, found.limit, found.value) == ("unknown", "0" * 64, fingerprint_of(images))
     assert report.accuracy, "measured all the same"
@@ -284,7 +285,7 @@ def test_classes_seen_in_training_are_named_in_a_warning(tmp_path: Path, images:
     fingerprint = fingerprint_of(images)
     data = DataRef(spec=images, split="test", fingerprint=fingerprint, n_classes=6, novel=False, seed=0)
     path = save(tmp_path, brightness_net(manifest=make_manifest(images, fingerprint, data=data)))
-    assert any("seen in training" in text for text in verify(path, options=Options(**QUICK)).warnings)
+    assert any("seen in training" in text for text in verify(path, options=Options(data=images, **QUICK)).warnings)
 
 
 def test_a_profile_that_has_changed_is_named_in_a_warning(tmp_path: Path) -> None:
@@ -313,9 +314,9 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path) -> None:
 def test_too_few_images_are_refused_with_the_arithmetic(tmp_path: Path, images: str) -> None:
     path = save(tmp_path, brightness_net(manifest=make_manifest(images, "")))
     with pytest.raises(DataError, match="needs 16 images in each class"):
-        verify(path, options=Options(way=2))
+        verify(path, options=Options(data=images, way=2))
     with pytest.raises(DataError, match="needs 9 classes"):
-        verify(path, options=Options(way=9, query=1))
+        verify(path, options=Options(data=images, way=9, query=1))
 
 
 def test_a_missing_dataset_and_an_unknown_head_are_refused(tmp_path: Path, images: str) -> None:
@@ -323,7 +324,7 @@ def test_a_missing_dataset_and_an_unknown_head_are_refused(tmp_path: Path, image
     with pytest.raises(DataError, match="nothing at"):
         verify(path, options=Options(data=f"folder:{tmp_path / 'absent'}", **QUICK))
     with pytest.raises(UsageError, match="cosine"):
-        verify(path, options=Options(head="cosin", **QUICK))
+        verify(path, options=Options(data=images, head="cosin", **QUICK))
 
 
 def test_a_static_check_loads_neither_torch_nor_onnxruntime(tmp_path: Path) -> None:
@@ -335,3 +336,21 @@ def test_a_static_check_loads_neither_torch_nor_onnxruntime(tmp_path: Path) -> N
     root = str(Path(__file__).parents[2])
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_file_of_fake_quantizers_is_sound_and_its_accuracy_unknown(tmp_path: Path, images: str) -> None:
+    model = brightness_net()
+    name = model.graph.output[0].name
+    model.graph.node.append(
+        helper.make_node(
+            "Quant", [name, "one", "nil", "eight"], ["fake"], name="Quant_0", domain="qonnx.custom_op.general"
+        )
+    )
+    for label, value in (("one", 1.0), ("nil", 0.0), ("eight", 8.0)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), label))
+    model.graph.output[0].name = "fake"
+    model.opset_import.append(helper.make_opsetid("qonnx.custom_op.general", 1))
+    report = verify(save(tmp_path, model), "pynq_z1", options=Options(data=images, **QUICK))
+    assert report.errors == ()
+    (finding,) = [item for item in report.findings if item.rule == "few-shot-accuracy"]
+    assert finding.status == "unknown"

@@ -94,7 +94,7 @@ def _with_unweighed(facts: Facts, status: Status, message: str) -> tuple[Status,
 
 def _judge(memory: ActivationMemory, plan: Plan, room: ArenaRoom, profile: HardwareProfile) -> tuple[Status, str]:
     """Compare a peak with the largest arena; what fusing or splitting could save is unknown where they may exist."""
-    peak, largest = plan.peak_bytes, f"{room.region}, the largest region for activations ({room.bytes:,} B)"
+    peak, largest = plan.peak_bytes, f"{room.region}, the largest region for activations ({_free(room)})"
     if peak <= room.bytes:
         return "pass", f"peak {peak:,} B fits {largest}"
     message = f"peak {peak:,} B exceeds {largest}, by {peak - room.bytes:,} B"
@@ -146,3 +146,7 @@ def _narrower(facts: Facts, profile: HardwareProfile, room: int) -> str | None:
 
 def _peak_node(memory: ActivationMemory, plan: Plan) -> str | None:
     return memory.steps[plan.peak_step].name if memory.steps else None
+
+
+def _free(room: ArenaRoom) -> str:
+    return f"{room.bytes:,} B" if room.bytes else "filled by the weights"

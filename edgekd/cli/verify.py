@@ -65,7 +65,7 @@ _checks = _apply(
     ),
 )
 _measuring = _apply(
-    _measure("--data", metavar="SPEC", help="Image set to measure on.  [default: the one in the file's manifest]"),
+    _measure("--data", metavar="SPEC", help="Image set to measure on.  [default: the known set that the file names]"),
     _measure("--split", help="train, val or test.  [default: the manifest's, else test]"),
     _measure("--way", type=int, help="Classes in an episode.  [default: as the file's lineage was measured, else 5]"),
     _measure(

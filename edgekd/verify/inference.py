@@ -5,7 +5,7 @@ All of it is C++ that reads an untrusted file, so it runs contained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -18,6 +18,7 @@ from edgekd.verify.contained import MEMORY_BYTES, contained
 from edgekd.verify.graph import Value
 from edgekd.verify.shapes import dtype_name, value_of, with_standard_shapes
 from edgekd.verify.signatures import STANDARD_DOMAINS, type_flaws
+from edgekd.verify.windows import count_as_runtimes
 
 _LONGEST_FLAW = 500  # characters
 _MOST_FLAWS = 20
@@ -59,7 +60,7 @@ def _ask(model: onnx.ModelProto) -> bytes:
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
         answer.graph.node.extend(model.graph.node)
-    inferred, answer.doc_string = _infer(with_standard_shapes(model))
+    inferred, answer.doc_string = _infer(_counted_as_runtimes(with_standard_shapes(model)))
     for field in ("value_info", "input", "output"):
         getattr(answer.graph, field).extend(_drop_shape_of_many(item) for item in getattr(inferred.graph, field))
     content: bytes = answer.SerializeToString()
@@ -81,6 +82,32 @@ def _check(model: onnx.ModelProto) -> None:
         raise ModelError(f"it breaks the ONNX specification: {_line(error)}") from error
     for tensor in shapeless:
         tensor.ClearField("shape")
+
+
+def _counted_as_runtimes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with pools whose windows inference counts as runtimes do, without the sizes that it would say.
+
+    A file may state sizes that were inferred; what it states otherwise stays, to be compared.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    changed = [node for node in copy.graph.node if count_as_runtimes(node)]
+    if not changed:
+        return model
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    _forget_shapes((*bare.graph.value_info, *bare.graph.output))
+    inferred = _infer(bare)[0].graph
+    said = {item.name: item.type.tensor_type.shape for item in (*inferred.value_info, *inferred.output)}
+    stated = (*copy.graph.value_info, *copy.graph.output)
+    _forget_shapes(item for item in stated if item.type.tensor_type.shape == said.get(item.name))
+    return copy
+
+
+def _forget_shapes(items: Iterable[onnx.ValueInfoProto]) -> None:
+    for item in items:
+        if item.type.HasField("tensor_type"):
+            item.type.tensor_type.ClearField("shape")
 
 
 def _infer(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:

@@ -14,6 +14,7 @@ import numpy as np
 from edgekd.verify.graph import Graph, Node, Value
 from edgekd.verify.operators import Kind, kind_of, plain_name
 from edgekd.verify.pixels import image_axes
+from edgekd.verify.windows import window_counts
 
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
@@ -149,7 +150,7 @@ def _global_pool(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
 
 def _pool(_graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
     source, kernel = shapes.get(node.input(0)), node.ints("kernel_shape")
-    windows = _windows(node, source[2:], kernel) if source and kernel else None
+    windows = window_counts(node, source[2:], kernel) if source and kernel else None
     return (*source[:2], *windows) if source and windows else None
 
 
@@ -158,7 +159,7 @@ def _conv(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
     source = shapes.get(node.input(0))
     if source and weight and source[1:2] != (weight[1] * node.int("group", 1),):
         return None
-    windows = _windows(node, source[2:], weight[2:]) if source and weight else None
+    windows = window_counts(node, source[2:], weight[2:]) if source and weight else None
     return (source[0], weight[0], *windows) if source and weight and windows else None
 
 
@@ -166,30 +167,6 @@ def _dense(graph: Graph, node: Node, shapes: Shapes) -> Shape | None:
     """A dense layer has weights for one number of features."""
     same = shapes.get(node.input(0)) == graph.value(node.input(0)).shape
     return graph.value(node.outputs[0]).shape if same else None
-
-
-def _windows(node: Node, image: Shape, kernel: Shape) -> Shape | None:
-    """Count the windows along each side: floor or ceil of (n + padding - window) / stride, plus 1.
-
-    None where the attributes are not of one rank, or move a window nowhere.
-    """
-    rank = len(kernel)
-    strides, dilations = node.ints("strides") or (1,) * rank, node.ints("dilations") or (1,) * rank
-    pads, auto = node.ints("pads") or (0,) * (2 * rank), str(node.attributes.get("auto_pad", "NOTSET"))
-    if not (len(image) == len(strides) == len(dilations) == rank == len(pads) / 2) or min(strides, default=1) < 1:
-        return None
-    if auto.startswith("SAME"):
-        return tuple(math.ceil(size / stride) for size, stride in zip(image, strides, strict=True))
-    padded = (size + low + high for size, low, high in zip(image, pads[:rank], pads[rank:], strict=True))
-    windows = (gap * (side - 1) + 1 for side, gap in zip(kernel, dilations, strict=True))
-    ceil = bool(node.int("ceil_mode", 0))
-    slacks = zip((whole - window for whole, window in zip(padded, windows, strict=True)), strides, strict=True)
-    return tuple(_steps(slack, stride, ceil=ceil) for slack, stride in slacks)
-
-
-def _steps(slack: int, stride: int, *, ceil: bool) -> int:
-    """How often a window fits that can move by `slack` pixels; 0 where it is larger than the image."""
-    return 0 if slack < 0 else (-(-slack // stride) if ceil else slack // stride) + 1
 
 
 _RULES: Mapping[str, Rule] = {

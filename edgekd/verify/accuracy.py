@@ -123,13 +123,13 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
         return Measured((), (found, *simulated.findings, *golden.findings), golden.warnings, sqnr=golden.sqnr)
     simulated = within(simulated, facts, len(images.images), options.most_seconds)
     embedder = Embedder(facts.graph.path, pixels=options.pixels, output=output)
-    embedded = _embed_all(facts, embedder, simulated.simulators, images.images)
+    embedded, broken = _embed_all(facts, profile, embedder, simulated.simulators, images.images)
     compared = compare_engines(facts, profile, embedded)
     warnings = (*_novelty_warnings(facts.manifest, spec), *_arithmetic_warnings(), *golden.warnings)
     findings = _fingerprint_findings(facts.manifest, spec, images)
     return Measured(
         rows=tuple(_accuracy_rows(facts, embedded, images, spec, options)),
-        findings=(*findings, *simulated.findings, *compared.findings, *golden.findings),
+        findings=(*findings, *simulated.findings, *broken, *compared.findings, *golden.findings),
         warnings=(*warnings, *_axes_warnings(embedder)),
         engines=compared.rows,
         accumulators=_counted(facts, profile, embedded),
@@ -158,18 +158,49 @@ def _too_long(facts: Facts, options: Options, images: NDArray[np.uint8], output:
 
 
 def _embed_all(
-    facts: Facts, optimized: Embedder, simulators: Sequence[Simulator], images: NDArray[np.uint8]
-) -> tuple[Embedded, ...]:
-    """The images through onnxruntime, the same without optimizations, and each simulated arithmetic."""
+    facts: Facts,
+    profile: HardwareProfile,
+    optimized: Embedder,
+    simulators: Sequence[Simulator],
+    images: NDArray[np.uint8],
+) -> tuple[tuple[Embedded, ...], tuple[Finding, ...]]:
+    """The images through onnxruntime, the same without optimizations, and each simulated arithmetic.
+
+    A simulator that breaks off is a finding, and what onnxruntime computes remains.
+    """
+    from edgekd.verify.agreement import uncomputed
     from edgekd.verify.engines import open_embedder, run_onnxruntime, run_simulator
 
     program = facts.lowered.program
     plain = open_embedder(optimized, "none")
-    return (
+    done = [
         run_onnxruntime(optimized, OPTIMIZED, images, program),
         run_onnxruntime(plain, UNOPTIMIZED, images, program),
-        *(run_simulator(simulator, optimized, images) for simulator in simulators),
-    )
+    ]
+    for run in done:
+        _require_finite(facts, run)
+    broken = []
+    for simulator in simulators:
+        try:
+            done.append(run_simulator(simulator, optimized, images))
+        except ModelError as error:
+            broken.append(uncomputed(facts, profile, simulator, error))
+    return tuple(done), tuple(broken)
+
+
+def _require_finite(facts: Facts, run: Embedded) -> None:
+    """Refuse embeddings that no class can be told by.
+
+    Raises:
+        ModelError: naming the file, the engine and the first image whose embedding is no numbers.
+    """
+    bad = np.flatnonzero(~np.isfinite(run.embeddings).all(axis=1))
+    if bad.size:
+        counts = f"{bad.size:,} of {len(run.embeddings):,}"
+        raise ModelError(
+            f"{facts.graph.path}: {counts} embeddings from {run.engine} hold NaN or infinity, the first is that of "
+            f"image {bad[0]}: look for NaN, infinity or overflow in weights and scales"
+        )
 
 
 def _accuracy_rows(

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgekd.errors import ModelError, UsageError, unknown
 from edgekd.profile import HardwareProfile
+from edgekd.text import escaped
 from edgekd.verify.environment import cpu_flags, saturation_warning
 from edgekd.verify.facts import Facts
 from edgekd.verify.integer.golden import Golden, golden_path, read_golden
@@ -107,6 +108,8 @@ def compare_engines(facts: Facts, profile: HardwareProfile, embedded: Sequence[E
     if not certificate.bit_exact:
         return Compared(rows)
     covered = _certified(embedded, certificate)
+    if sizes := _other_sizes(covered):
+        return Compared(rows, (Finding(rule=ENGINES_RULE, status="fail", message=sizes, limit=0.0),))
     differing = [row for run in covered if (row := compare(covered[-1], run)) and row.differing]
     excused = may_saturate(facts.lowered.program) and {row.engine for row in differing} == {OPTIMIZED}
     return Compared(rows, (_certified_finding([run.engine for run in covered], differing, excused=excused),))
@@ -187,6 +190,38 @@ def _certified(embedded: Sequence[Embedded], certificate: Certificate) -> list[E
 
     names = {OPTIMIZED, UNOPTIMIZED, *map(integer_engine, certificate.arithmetics)}
     return [run for run in embedded if run.engine in names]
+
+
+def _other_sizes(covered: Sequence[Embedded]) -> str | None:
+    """Say where engines that must agree make outputs of different sizes, or none that can be compared."""
+    last = covered[-1]
+    for run in covered[:-1]:
+        if run.integers is None or last.integers is None:
+            return f"certified bit-exact, yet the integers of {run.engine} and {last.engine} cannot be compared"
+        if run.integers.shape != last.integers.shape:
+            sizes = [f"{item.integers.shape[1]:,}" for item in (run, last) if item.integers is not None]
+            engines = f"{run.engine} and {last.engine}"
+            return f"certified bit-exact, yet {engines} make {' and '.join(sizes)} integers of an image"
+    return None
+
+
+def uncomputed(facts: Facts, profile: HardwareProfile, simulator: Simulator, error: ModelError) -> Finding:
+    """Return the finding on a simulator that broke off: a failure where the certificate names its arithmetic."""
+    name, certificate = simulator.arithmetic.name, certificate_of(facts.lowered, profile)
+    contradicted = certificate.bit_exact and name in certificate.arithmetics
+    message = f"certified bit-exact, yet '{name}' breaks off: {error}" if contradicted else f"'{name}': {error}"
+    status: Status = "fail" if contradicted else "unknown"
+    return Finding(rule=SIMULATION_RULE, status=status, message=escaped(message), limit=name)
+
+
+def refuted(certificate: Certificate, findings: Sequence[Finding]) -> Certificate:
+    """Return the certificate as what was measured leaves it: none, for the reason that a failing finding states."""
+    rules = {ENGINES_RULE, SIMULATION_RULE}
+    reasons = tuple(found.message for found in findings if found.rule in rules and found.status == "fail")
+    if not certificate.bit_exact or not reasons:
+        return certificate
+    every = tuple(sorted({*certificate.arithmetics, *certificate.unproven}))
+    return Certificate(bit_exact=False, reasons=reasons, unproven=every)
 
 
 def _certified_finding(engines: Sequence[str], differing: Sequence[EngineRow], *, excused: bool) -> Finding:

@@ -9,6 +9,7 @@ from edgekd import __version__
 from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.profile import HardwareProfile
 from edgekd.verify.accuracy import Measured
+from edgekd.verify.agreement import refuted
 from edgekd.verify.environment import cpu_flags, versions
 from edgekd.verify.facts import Facts
 from edgekd.verify.planner import Plan
@@ -76,7 +77,7 @@ def report_of(
         timings=timings,
         engines=measured.engines,
         accumulators=measured.accumulators or computed.accumulators,
-        certificate=computed.certificate,
+        certificate=computed.certificate and refuted(computed.certificate, findings),
         sqnr=measured.sqnr,
         estimates=computed.estimates,
     )

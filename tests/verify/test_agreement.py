@@ -16,13 +16,14 @@ from edgekd.files import sha256_bytes
 from edgekd.manifest import DataRef, Manifest, Preprocessing, QuantScheme, TensorRef
 from edgekd.profile import HardwareProfile, Requant
 from edgekd.verify import agreement
-from edgekd.verify.agreement import check_golden, compare_engines, may_saturate, simulators
+from edgekd.verify.agreement import check_golden, compare_engines, may_saturate, refuted, simulators, uncomputed
 from edgekd.verify.engines import Embedded, compare
 from edgekd.verify.facts import facts_of
 from edgekd.verify.integer.golden import read_golden
 from edgekd.verify.integer.requant import ARITHMETICS
 from edgekd.verify.integer.simulator import Simulator
 from edgekd.verify.integer.sqnr import EXACT_DB, sqnr_db
+from edgekd.verify.integer.static import certificate_of
 from edgekd.verify.reading import read_graph
 from edgekd.verify.results import OPTIMIZED, UNOPTIMIZED
 from edgekd.verify.rules import RULES
@@ -106,6 +107,43 @@ def test_a_certificate_that_engines_contradict_fails(model: Any, monkeypatch: py
     (finding,) = compare_engines(model(), FP32, runs).findings
     assert finding.status == "fail"
     assert "integer:ort" in finding.message
+
+
+def test_outputs_of_other_sizes_contradict_the_certificate(model: Any) -> None:
+    runs = [embedded(OPTIMIZED, 1, 2), embedded(UNOPTIMIZED, 1, 2), embedded("integer:ort", 1, 2, 3)]
+    (finding,) = compare_engines(model(), FP32, runs).findings
+    assert (finding.rule, finding.status) == ("bit-exact-engines", "fail")
+    assert "onnxruntime and integer:ort make 2 and 3 integers of an image" in finding.message
+
+
+def test_what_cannot_be_compared_does_not_confirm_the_certificate(model: Any) -> None:
+    floats = Embedded(OPTIMIZED, np.zeros((1, 2), np.float32), None)
+    (finding,) = compare_engines(model(), FP32, [floats, embedded(UNOPTIMIZED, 0, 0)]).findings
+    assert finding.status == "fail"
+    assert "cannot be compared" in finding.message
+
+
+def test_a_simulator_that_breaks_off_contradicts_the_certificate(model: Any, qcdq: Any, analyse: Any) -> None:
+    facts, error = model(), ModelError("cannot reshape")
+    (simulator,) = simulators(facts, FP32, ("ort",)).simulators
+    finding = uncomputed(facts, FP32, simulator, error)
+    assert (finding.rule, finding.status) == ("integer-simulation", "fail")
+    assert finding.message == "certified bit-exact, yet 'ort' breaks off: cannot reshape"
+    uncertified = analyse(qcdq(3, 8).conv(4, scale=0.3))
+    assert uncomputed(uncertified, FP32, simulator, error).status == "unknown"
+
+
+def test_a_refuted_certificate_is_none(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "may_saturate", lambda program: False)
+    given = certificate_of(model().lowered, FP32)
+    assert given.bit_exact
+    agreeing = compare_engines(model(), FP32, [embedded(OPTIMIZED, 1), embedded("integer:ort", 1)])
+    assert refuted(given, agreeing.findings) == given
+    differing = compare_engines(model(), FP32, [embedded(OPTIMIZED, 1), embedded("integer:ort", 2)])
+    left = refuted(given, differing.findings)
+    assert (left.bit_exact, left.arithmetics) == (False, ())
+    assert left.reasons == (differing.findings[0].message,)
+    assert set(left.unproven) == {*given.arithmetics, *given.unproven}
 
 
 def test_saturating_kernels_alone_do_not_contradict_it(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

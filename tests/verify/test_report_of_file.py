@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from edgekd.verify import Options, Report, Unverified, collect, find_models, par
 from edgekd.verify.accuracy import Measured
 from edgekd.verify.assembly import Computed, report_of
 from edgekd.verify.facts import facts_of
+from edgekd.verify.integer.simulator import Simulator
 from edgekd.verify.reading import read_graph
 from edgekd.verify.report import CONVENTION, Timings, verdict_of
 from edgekd.verify.results import Certificate
@@ -191,6 +193,56 @@ def test_several_files_one_after_the_other(tmp_path: Path) -> None:
     assert collect([]).verdict == "pass"
     with pytest.raises(ProfileError):
         list(verify_each(paths, "no such profile", static=True))
+
+
+def test_embeddings_that_are_no_numbers_leave_the_findings(tmp_path: Path, images: str) -> None:
+    model = brightness_net()
+    for tensor in model.graph.initializer:
+        if tensor.name in {"s_in", "s_w"}:
+            tensor.CopyFrom(numpy_helper.from_array(np.array(3e38, np.float32), tensor.name))
+    model.graph.node.append(helper.make_node("DequantizeLinear", ["embedding", "s_in", "z"], ["large"]))
+    model.graph.node.append(helper.make_node("Mul", ["large", "large"], ["infinite"]))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("infinite", TensorProto.FLOAT, [1, 3]))
+    path = save(tmp_path, model)
+    report = verify(path, "tu_accel_150k", options=Options(data=images, **QUICK))
+    assert not report.accuracy
+    assert len(report.findings) > 10
+    (error,) = report.errors
+    assert error.startswith(f"{path}: 36 of 36 embeddings from onnxruntime hold NaN or infinity")
+
+
+def test_a_certificate_that_engines_contradict_fails_the_file(
+    tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(self: Simulator, inputs: Any) -> Any:
+        ran = run(self, inputs)
+        return replace(ran, tensors={name: values[:, ::-1] for name, values in ran.tensors.items()})
+
+    path, run = save(tmp_path, brightness_net()), Simulator.run
+    assert verify(path, "tu_accel_150k", static=True).certificate == Certificate(
+        bit_exact=True, arithmetics=("ort", "xnnpack"), unproven=("tflm", "shift")
+    )
+    monkeypatch.setattr(Simulator, "run", wrong)
+    report = verify(path, "tu_accel_150k", options=Options(data=images, **QUICK))
+    (found,) = [item for item in report.findings if item.rule == "bit-exact-engines"]
+    assert (report.verdict, found.status) == ("fail", "fail")
+    assert report.certificate is not None
+    assert report.certificate.reasons == (found.message,)
+    assert not report.certificate.bit_exact
+
+
+def test_a_simulator_that_breaks_off_leaves_what_onnxruntime_computes(
+    tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Simulator, inputs: Any) -> Any:
+        raise ModelError("it breaks off")
+
+    monkeypatch.setattr(Simulator, "run", broken)
+    report = verify(save(tmp_path, brightness_net()), "tu_accel_150k", options=Options(data=images, **QUICK))
+    assert report.verdict == "fail"
+    assert {row.engine for row in report.accuracy} == {"onnxruntime", "onnxruntime:unoptimized"}
+    assert "'ort' breaks off: it breaks off" in " ".join(item.message for item in report.findings)
 
 
 def test_an_integer_engine_is_no_stage_of_the_lineage(tmp_path: Path, images: str) -> None:

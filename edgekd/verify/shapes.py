@@ -13,12 +13,15 @@ from edgekd.verify.graph import SymbolicDim, Value
 from edgekd.verify.operators import FAKE_QUANTIZERS
 
 # Operators that ONNX does not define, each with one of the same output shape and the inputs that it takes.
-_STAND_INS: Mapping[str, tuple[str, tuple[int, ...]]] = {
+_STAND_INS: Mapping[str, tuple[str, tuple[int, ...] | slice]] = {
     **dict.fromkeys(FAKE_QUANTIZERS, ("Identity", (0,))),
     "FusedConv": ("Conv", (0, 1, 2)),
     "FusedGemm": ("Gemm", (0, 1, 2)),
     "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)),
     "QLinearAveragePool": ("AveragePool", (0,)),
+    "QGemm": ("Gemm", (0, 3, 6)),
+    "QLinearConcat": ("Concat", slice(2, None, 3)),
+    **{name: (name, slice(None)) for name in ("QuantizeLinear", "DequantizeLinear")},
     "QLinearAdd": ("Add", (0, 3)),
     "QLinearMul": ("Mul", (0, 3)),
     "QLinearLeakyRelu": ("LeakyRelu", (0,)),
@@ -83,6 +86,8 @@ def with_standard_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in copy.graph.node:
         if node.domain and node.op_type in _STAND_INS:
             op, inputs = _STAND_INS[node.op_type]
+            if isinstance(inputs, slice):
+                inputs = tuple(range(*inputs.indices(len(node.input))))
             kept = [node.input[index] for index in inputs if index < len(node.input)]
             node.op_type, node.domain = op, ""
             del node.input[:]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from edgekd.profile import HardwareProfile
 from edgekd.verify.facts import Facts
-from edgekd.verify.graph import Node, SymbolicDim
+from edgekd.verify.graph import Graph, Node, SymbolicDim
 from edgekd.verify.layers import Layer
 from edgekd.verify.operators import Kind, kind_of, plain_name
 from edgekd.verify.rules.base import Finding, rule, unsaid
@@ -56,11 +56,21 @@ def costs_known(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:  #
     """The MACs and parameters of every operator can be counted."""
     for node in facts.costs.unknown:
         name = f"{node.domain}.{node.op}" if node.domain else node.op
-        reason = "holds a graph of its own" if node.has_subgraph else "is unknown to edgekd, or its shape is"
+        reason = _uncounted(facts.graph, node)
         message = f"{name} {reason}: its MACs are not in the total"
         yield Finding(status="unknown", message=message, node=node.name, attribute="op", value=name)
     if not facts.costs.unknown:
         yield Finding(status="pass", message=f"{facts.costs.macs:,} MACs in {len(facts.layers)} layers")
+
+
+def _uncounted(graph: Graph, node: Node) -> str:
+    """Say why the MACs of an operator cannot be counted."""
+    if node.has_subgraph:
+        return "holds a graph of its own"
+    if kind_of(node) is None:
+        return "is unknown to edgekd"
+    unsized = [f"'{name}'" for name in (*node.inputs, *node.outputs) if name and graph.value(name).shape is None]
+    return f"has tensors whose shape is not known ({', '.join(unsized)})"
 
 
 @rule("static-shapes", "shapes.static")

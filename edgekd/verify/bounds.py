@@ -44,6 +44,7 @@ def require_sane(model: onnx.ModelProto) -> None:
         raise ModelError(f"'{name}' is a sparse tensor, which edgekd does not read")
     for tensor in tensors_of(model):
         require_dims(tensor.name, tensor.dims)
+        require_elements(tensor.name, tensor.dims)
     for item in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         require_rank(item.name, len(item.type.tensor_type.shape.dim))
 
@@ -71,6 +72,16 @@ def require_dims(name: str, dims: Sequence[int]) -> None:
     require_rank(name, len(dims))
     if any(dim < 0 for dim in dims):
         raise ModelError(f"'{name}' has a negative dimension: {list(dims)}")
+
+
+def require_elements(name: str, dims: Sequence[int]) -> None:
+    """Refuse a tensor with an empty dimension; an empty list of sizes or axes is none, operators take it as absent.
+
+    Raises:
+        ModelError: naming it and the axis.
+    """
+    if len(dims) > 1 and 0 in dims:
+        raise ModelError(f"'{name}' has dimension 0 on axis {list(dims).index(0)}, {list(dims)}: it holds nothing")
 
 
 def require_rank(name: str, rank: int) -> None:

@@ -13,12 +13,13 @@ import onnx
 import onnx.inliner
 
 from edgekd.errors import ModelError
-from edgekd.verify.bounds import MOST_DIMS
+from edgekd.verify.bounds import MOST_DIMS, require_elements
 from edgekd.verify.contained import MEMORY_BYTES, contained
 from edgekd.verify.graph import Value
+from edgekd.verify.operators import plain_name
 from edgekd.verify.shapes import dtype_name, value_of, with_standard_shapes
 from edgekd.verify.signatures import STANDARD_DOMAINS, type_flaws
-from edgekd.verify.windows import count_as_runtimes
+from edgekd.verify.windows import WINDOWED, count_as_runtimes
 
 _LONGEST_FLAW = 500  # characters
 _MOST_FLAWS = 20
@@ -38,12 +39,14 @@ def understand(model: onnx.ModelProto) -> Understood:
     """Check a model and infer its shapes; where that fails a shape stays unknown, and a flaw says why.
 
     Raises:
-        ModelError: it breaks the ONNX specification, has a tensor of impossible size, or is too much for the library.
+        ModelError: it breaks the ONNX specification, has a tensor of impossible size or without elements, or is too
+            much for the library.
     """
     room_bytes = MEMORY_BYTES + _COPIES * model.ByteSize()
     answer = onnx.ModelProto.FromString(contained(lambda: _ask(model), memory_bytes=room_bytes))
     nodes = answer.graph.node if model.functions else model.graph.node
     items = (*answer.graph.value_info, *answer.graph.input, *answer.graph.output)
+    _require_elements(nodes, items)
     values = {item.name: value_of(item) for item in items if item.type.HasField("tensor_type")}
     opset = next((item.version for item in model.opset_import if item.domain in STANDARD_DOMAINS), 0)
     stored = {tensor.name: Value(tensor.name, dtype_name(tensor.data_type), None) for tensor in model.graph.initializer}
@@ -51,6 +54,18 @@ def understand(model: onnx.ModelProto) -> Understood:
         chain(filter(None, [answer.doc_string]), type_flaws(nodes, opset, {**stored, **values})), _MOST_FLAWS
     )
     return Understood(nodes, values, tuple(flaws))
+
+
+def _require_elements(nodes: Iterable[onnx.NodeProto], items: Iterable[onnx.ValueInfoProto]) -> None:
+    """Refuse a tensor that holds nothing, unless windows larger than their image leave it: a rule says their sizes."""
+    sizes = {item.name: item.type.tensor_type.shape.dim for item in items}
+    stated = {name: dims for name, dims in sizes.items() if all(dim.HasField("dim_value") for dim in dims)}
+    empty = {name for name, dims in stated.items() if len(dims) > 1 and any(dim.dim_value == 0 for dim in dims)}
+    for node in nodes:
+        for name in empty.intersection(node.output):
+            if plain_name(node.op_type) in WINDOWED:
+                return
+            require_elements(name, [dim.dim_value for dim in stated[name]])
 
 
 def _ask(model: onnx.ModelProto) -> bytes:

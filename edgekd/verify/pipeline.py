@@ -23,7 +23,8 @@ from edgekd.verify.regions import weight_regions
 from edgekd.verify.report import Report, Timings, Unverified, shown_path
 from edgekd.verify.request import Request
 from edgekd.verify.requirements import Requirement, complete, judged
-from edgekd.verify.rules import SCALES_RULE, Finding, check_all
+from edgekd.verify.rules import SCALES_RULE, WEIGHTS_RULE, Finding, check_all
+from edgekd.verify.windows import too_large
 
 SUFFIX = ".onnx"
 
@@ -110,8 +111,10 @@ def verify_each(
 
 def _invalid(facts: Facts, findings: Iterable[Finding]) -> tuple[str, ...]:
     """What no target could be judged by: such a file is not only unfit for the profile, it must be changed."""
-    bad = (finding.message for finding in findings if finding.rule == SCALES_RULE and finding.status == "fail")
-    return tuple(f"{facts.graph.path}: {message}" for message in (*bad, *foreign_operators(facts.graph)))
+    rules = {SCALES_RULE, WEIGHTS_RULE}
+    bad = (finding.message for finding in findings if finding.rule in rules and finding.status == "fail")
+    large = (f"{node.name}: {text}" for node in facts.graph.nodes if (text := too_large(facts.graph, node)))
+    return tuple(f"{facts.graph.path}: {message}" for message in (*bad, *large, *foreign_operators(facts.graph)))
 
 
 def _measured(

@@ -17,7 +17,7 @@ from edgekd.verify.operators import plain_name
 Shape = tuple[int, ...]
 
 _POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
-_WINDOWED = frozenset({"Conv", "MaxPool", "AveragePool"})
+WINDOWED = frozenset({"Conv", "MaxPool", "AveragePool"})
 _WEIGHTS = {"QLinearConv": 3}  # input; 1 elsewhere
 
 
@@ -92,7 +92,7 @@ def count_as_runtimes(node: onnx.NodeProto) -> bool:
 
 
 def _kernel(graph: Graph, node: Node) -> Shape | None:
-    if plain_name(node.op) not in _WINDOWED:
+    if plain_name(node.op) not in WINDOWED or node.int("channels_last", 0):
         return None
     if plain_name(node.op) != "Conv":
         return node.ints("kernel_shape")

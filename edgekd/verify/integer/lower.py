@@ -8,6 +8,7 @@ from edgekd.verify.integer.lowering import LOWERINGS
 from edgekd.verify.integer.steps import Program, Result
 from edgekd.verify.integer.values import Format, Operand, RefusedError
 from edgekd.verify.operators import FAKE_QUANTIZERS
+from edgekd.verify.windows import too_large
 
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 _REASONS = {
@@ -54,6 +55,8 @@ def _lowered(builder: Builder, node: Node) -> Value:
     known = LOWERINGS.get(node.op) if node.domain in _DOMAINS and not node.has_subgraph else None
     if known is None:
         return RefusedError(node.name, _REASONS.get(node.op, f"{node.op} is not simulated"))
+    if text := too_large(builder.graph, node):
+        return RefusedError(node.name, text)
     made = len(builder.steps)
     try:
         return known(builder, node)

@@ -5,9 +5,20 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from edgekd.verify.rules.base import KEYS, RULES, SCALES_RULE, Finding, Rule, Status, check_all, rule, sentence
+from edgekd.verify.rules.base import (
+    KEYS,
+    RULES,
+    SCALES_RULE,
+    WEIGHTS_RULE,
+    Finding,
+    Rule,
+    Status,
+    check_all,
+    rule,
+    sentence,
+)
 
-__all__ = ["KEYS", "RULES", "SCALES_RULE", "Finding", "Rule", "Status", "check_all", "rule", "sentence"]
+__all__ = ["KEYS", "RULES", "SCALES_RULE", "WEIGHTS_RULE", "Finding", "Rule", "Status", "check_all", "rule", "sentence"]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

@@ -39,7 +39,7 @@ class Finding(BaseModel):
 Rule = Callable[[Facts, HardwareProfile], Iterable[Finding]]
 RULES: dict[str, Rule] = {}
 KEYS: dict[str, tuple[str, ...]] = {}
-SCALES_RULE = "valid-scales"  # a file that fails it computes nothing anywhere
+SCALES_RULE, WEIGHTS_RULE = "valid-scales", "finite-weights"  # a file that fails them computes nothing anywhere
 
 
 def rule(name: str, *keys: str) -> Callable[[Rule], Rule]:

@@ -9,6 +9,7 @@ from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph, Node
 from edgekd.verify.operators import plain_name
 from edgekd.verify.rules.base import Finding, rule
+from edgekd.verify.windows import too_large
 
 Check = Callable[[Graph, Node], Iterator[str]]
 Shape = tuple[int, ...]
@@ -30,6 +31,8 @@ def layer_shapes(facts: Facts, profile: HardwareProfile) -> Iterator[Finding]:  
 
 
 def _complaints(graph: Graph, node: Node) -> Iterator[str]:
+    if text := too_large(graph, node):
+        yield text
     for check in _CHECKS.get(plain_name(node.op), ()):
         yield from check(graph, node)
 

@@ -214,6 +214,80 @@ def test_an_operator_that_cannot_work_on_its_input(
     assert verdict_of(save(good), command_line) in {"fail", "unknown", "refused"}
 
 
+@pytest.mark.parametrize(
+    ("op", "changes", "window", "padded"),
+    [
+        ("MaxPool", {"kernel_shape": [9, 2]}, "9 x 2", "8 x 8"),
+        ("MaxPool", {"kernel_shape": [7, 7], "pads": [0, 0, 1, 0], "dilations": [2, 1]}, "13 x 7 with its", "9 x 8"),
+        ("Conv", {"dilations": [1, 5]}, "3 x 11 with its dilations", "10 x 10"),
+        ("Conv", {"dilations": [4, 4], "auto_pad": "VALID"}, "9 x 9 with its dilations", "8 x 8"),
+    ],
+    ids=str,
+)
+def test_a_window_larger_than_its_image(
+    *,
+    op: str,
+    changes: dict[str, Any],
+    window: str,
+    padded: str,
+    good: onnx.ModelProto,
+    save: Save,
+    judged: Callable[[Path], Report],
+) -> None:
+    for name, value in changes.items():
+        change_attribute(good, op, name, value)
+    report = judged(save(good))
+    (found,) = [item for item in report.findings if item.rule == "layer-shapes"]
+    name = node_of(good, op).name
+    assert (found.status, found.node) == ("fail", name)
+    assert found.message.startswith(f"{name}: its window of {window}")
+    assert found.message.endswith(f"is larger than its padded input, {padded}")
+    assert report.errors == (f"{report.model.path}: {found.message}",)
+    assert not any("axis of the batch" in item.message for item in report.findings)
+
+
+@pytest.mark.parametrize("dims", [[0, 3, 3, 3], [4, 3, 0, 3]])
+def test_weights_without_elements(
+    dims: list[int], good: onnx.ModelProto, save: Save, refused: Callable[[Path], str]
+) -> None:
+    weight = weight_of(good)
+    weight.CopyFrom(numpy_helper.from_array(np.zeros(dims, np.int8), weight.name))
+    assert f"'{weight.name}' has dimension 0 on axis {dims.index(0)}" in refused(save(good))
+
+
+def test_an_operator_that_leaves_nothing(good: onnx.ModelProto, save: Save, refused: Callable[[Path], str]) -> None:
+    insert(good, "Slice", [2], [2], [3])
+    assert "'put' has dimension 0 on axis 3" in refused(save(good))
+
+
+def test_an_empty_list_of_sizes_is_no_tensor(
+    good: onnx.ModelProto, save: Save, judged: Callable[[Path], Report]
+) -> None:
+    """Resize takes an empty region and empty scales for absent."""
+    insert(good, "Resize", [], [], [1, 4, 8, 8])
+    for name in node_of(good, "Resize").input[1:3]:
+        tensor = next(item for item in good.graph.initializer if item.name == name)
+        replace(tensor, [])
+    assert not judged(save(good)).errors
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_no_numbers(
+    value: float, qcdq: type[Any], save: Save, judged: Callable[[Path], Report]
+) -> None:
+    model = qcdq(3, 8).conv(4, float_weights=True).model()
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name.startswith("float_"))
+    values = numpy_helper.to_array(weight).copy()
+    values[1, 2, 0, 1] = value
+    replace(weight, values)
+    report = judged(save(model))
+    (found,) = [item for item in report.findings if item.rule == "finite-weights"]
+    assert found.status == "fail"
+    assert found.message.startswith(f"'{weight.name}' at {node_of(model, 'Conv').name} holds {value}")
+    assert found.message in report.errors[0]
+    assert len(report.findings) > 10
+
+
 def test_weights_of_rank_1(good: onnx.ModelProto, save: Save, judged: Callable[[Path], Report]) -> None:
     weight = weight_of(good)
     elements = math.prod(weight.dims)

@@ -69,7 +69,9 @@ def reshaping(builder: Builder, node: Node) -> Reshaping:
     def move(own: Builder, operand: Operand) -> Operand:
         if operand.values is not None:
             return _reshaped(node, operand, shape)
-        if not shape or before is None or before[0] != shape[0]:
+        if before is None:
+            raise RefusedError(node.name, f"the shape of '{node.input(0)}' is not known")
+        if not shape or before[0] != shape[0]:
             raise RefusedError(node.name, "it would move the axis of the batch")
         return own.move(node, "Reshape", [operand], shape[1:])
 

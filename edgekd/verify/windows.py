@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import onnx
 
+from edgekd.verify.bounds import LARGEST_DIM
 from edgekd.verify.graph import Graph, Node
 from edgekd.verify.operators import plain_name
 
@@ -61,6 +62,8 @@ def too_large(graph: Graph, node: Node) -> str | None:
         return None
     rank = len(kernel)
     pads, dilations = _pads(node, rank), node.ints("dilations") or (1,) * rank
+    if not _possible((*kernel, *dilations, *(pad + 1 for pad in pads))):
+        return None
     padded = [size + pads[axis] + pads[axis + rank] for axis, size in enumerate(shape[2:])]
     spans = [gap * (side - 1) + 1 for side, gap in zip(kernel, dilations, strict=True)]
     dilated = " with its dilations" if max(dilations) > 1 else ""
@@ -81,7 +84,8 @@ def count_as_runtimes(node: onnx.NodeProto) -> bool:
     strides = list(attributes["strides"].ints) if "strides" in attributes else [1] * rank
     dilations = list(attributes["dilations"].ints) if "dilations" in attributes else [1] * rank
     pads = list(attributes["pads"].ints) if "pads" in attributes and not valid else [0] * (2 * rank)
-    if not rank == len(strides) == len(dilations) == len(pads) / 2 or min((*kernel, *strides, *dilations)) < 1:
+    sizes = (*kernel, *strides, *dilations, *(pad + 1 for pad in pads))
+    if not 0 < rank == len(strides) == len(dilations) == len(pads) / 2 or not _possible(sizes):
         return False
     spans = [gap * (side - 1) + 1 for side, gap in zip(kernel, dilations, strict=True)]
     behind = padding_behind(pads[rank:], strides, spans)
@@ -89,6 +93,11 @@ def count_as_runtimes(node: onnx.NodeProto) -> bool:
     del node.attribute[:]
     node.attribute.extend([*kept, onnx.helper.make_attribute("pads", [*pads[:rank], *behind])])
     return True
+
+
+def _possible(values: Sequence[int]) -> bool:
+    """Say whether kernels, strides and dilations can be a window's; a rule names those that cannot."""
+    return all(1 <= value <= LARGEST_DIM for value in values)
 
 
 def _kernel(graph: Graph, node: Node) -> Shape | None:

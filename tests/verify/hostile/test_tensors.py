@@ -288,6 +288,33 @@ def test_weights_that_are_no_numbers(
     assert len(report.findings) > 10
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"kernel_shape": [2, 2], "strides": [2**63 - 1] * 2, "pads": [2**63 - 1] * 4},
+        {"kernel_shape": [2**63 - 1] * 2, "strides": [2**63 - 1] * 2, "pads": [2**62] * 4},
+        {"kernel_shape": [2, 2], "pads": [-(2**62)] * 4},
+        {"kernel_shape": [2, 2], "dilations": [-1, 0]},
+        {"kernel_shape": [2, 2], "strides": [1]},
+    ],
+    ids=str,
+)
+def test_a_pool_that_rounds_up_what_no_pool_has(
+    attributes: dict[str, list[int]], good: onnx.ModelProto, save: Save, command_line: Callable[[Path], tuple[int, str]]
+) -> None:
+    insert(good, "MaxPool", ceil_mode=1, **attributes)
+    assert verdict_of(save(good), command_line) in {"fail", "refused"}
+
+
+def test_a_pool_that_rounds_up_windows_of_no_sides(
+    good: onnx.ModelProto, save: Save, command_line: Callable[[Path], tuple[int, str]]
+) -> None:
+    insert(good, "MaxPool", ceil_mode=1, kernel_shape=[2])
+    (kernel,) = (item for item in node_of(good, "MaxPool").attribute if item.name == "kernel_shape")
+    del kernel.ints[:]
+    assert verdict_of(save(good), command_line) in {"fail", "refused"}
+
+
 def test_weights_of_rank_1(good: onnx.ModelProto, save: Save, judged: Callable[[Path], Report]) -> None:
     weight = weight_of(good)
     elements = math.prod(weight.dims)

@@ -6,11 +6,11 @@ A setting is one recipe, whatever its seed; runs of one setting are its repetiti
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from edgekd.comparison_differences import Difference, differences_of
+from edgekd.comparison_differences import Difference, differences_of, reached_by
 from edgekd.comparison_scores import Measure, Score, scores_of, titles_of
 from edgekd.comparison_settings import Group, Setting, group_runs, run_names, settings_of
 from edgekd.errors import UsageError, unknown
@@ -46,7 +46,7 @@ def compare_runs(runs: Sequence[Run], *, stages: Sequence[str] = (), against: Ru
     """Compare runs on the same test images, at `stages` (all where empty).
 
     Settings are compared pair by pair at each stage, or with that of `against` alone; and within each setting, the
-    distilled student with the one from scratch. p-values are corrected over everything that is compared.
+    distilled student with the one from scratch. A student that gets its head after distilling is compared with it. p-values are corrected over everything that is compared.
 
     Raises:
         UsageError: the same run twice, other test images, a stage that no run has, or no finished stage at all.
@@ -117,9 +117,23 @@ def _notes(
             yield f"{name} is not finished: it has {done}; to go on: {escaped(run.resume_command)}"
     if len({run.manifest.edgekd for run in runs}) > 1 or len({run.manifest.versions.get("torch") for run in runs}) > 1:
         yield "the runs were made with different versions of edgekd or torch"
-    for stage, measure in dict.fromkeys((score.stage, score.measure) for score in scores):
-        without = {score.setting for score in scores if score.stage == stage}
-        without -= {score.setting for score in scores if (score.stage, score.measure) == (stage, measure)}
-        if without and len(titles) > 1:
-            names = ", ".join(sorted(without))
-            yield f"{names}: {stage} was not measured by {measure}: another test protocol or learner"
+    yield from _unmeasured(scores, {title: measure for measure, title in titles.items()})
+
+
+def _unmeasured(scores: Sequence[Score], measures: Mapping[str, Measure]) -> Iterator[str]:
+    """Say which settings lack a measure that others have of the same thing, and why."""
+    reached = reached_by(scores)
+    placed = [(reached[score.setting, score.stage], score) for score in scores]
+    for place, measure in dict.fromkeys((place, score.measure) for place, score in placed):
+        here = [score for at, score in placed if at == place]
+        having = {score.setting for score in here if score.measure == measure}
+        without = sorted({score.setting for score in here} - having)
+        if without:
+            stages = " or ".join(dict.fromkeys(score.stage for score in here if score.setting in without))
+            yield f"{', '.join(without)}: {stages} was not measured by {measure}: {_reason(measures[measure])}"
+
+
+def _reason(measure: Measure) -> str:
+    if measure.own:
+        return "it is that of another learner"
+    return "another test protocol" if measure.head else "no head was trained there"

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from edgekd.comparison_scores import Score
 from edgekd.significance import LEVEL, holm, welch_test, z_test
 
+DISTILLED = "distilled"  # with a head, if there is to be one
+
 
 class Difference(BaseModel):
     """`mean` of the first minus that of the second, at a stage each; `p` and `p_holm` None where nothing can be told.
@@ -42,17 +44,32 @@ def differences_of(scores: Sequence[Score], base: str | None) -> tuple[Differenc
 
 
 def _pairs(scores: Sequence[Score], base: str | None) -> Iterator[tuple[Score, Score]]:
-    """Yield what is compared: settings at one stage, and distilled with scratch within a setting.
+    """Yield what is compared: settings at what they reached alike, and distilled with scratch within a setting.
 
     Not the same weights with themselves: settings that differ in what comes later share the stages before.
     """
+    reached = reached_by(scores)
     for a, b in itertools.combinations(scores, 2):
         if a.measure != b.measure or sorted(a.weights) == sorted(b.weights):
             continue
-        if a.setting == b.setting and (a.stage, b.stage) == ("scratch", "distill"):
+        at = reached[a.setting, a.stage], reached[b.setting, b.stage]
+        if a.setting == b.setting and at == ("scratch", DISTILLED):
             yield b, a
-        elif a.stage == b.stage and a.setting != b.setting and base in {None, a.setting, b.setting}:
+        elif at[0] == at[1] and a.setting != b.setting and base in {None, a.setting, b.setting}:
             yield (a, b) if b.setting == base else (b, a)
+
+
+def reached_by(scores: Sequence[Score]) -> dict[tuple[str, str], str]:
+    """Return what each (setting, stage) reached: `DISTILLED` where it ends with the whole student, else the stage.
+
+    Of a method without labels that is the head which is trained after distilling, of the others distilling.
+    """
+    headed = {score.setting for score in scores if score.stage == "head"}
+    ends = {score.setting: "head" if score.setting in headed else "distill" for score in scores}
+    return {
+        (score.setting, score.stage): DISTILLED if score.stage == ends[score.setting] else score.stage
+        for score in scores
+    }
 
 
 def _difference(a: Score, b: Score) -> Difference:

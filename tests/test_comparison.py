@@ -13,6 +13,7 @@ from edgekd.comparison import Comparison, compare_runs
 from edgekd.errors import UsageError
 from edgekd.manifest import AccuracyRow, Classification, DataRef, OwnMeasure, StageResult
 from edgekd.recipe import load_recipe
+from edgekd.report.wording import difference_cells
 from edgekd.run import Run
 
 DATA = DataRef(spec="mnist:/d", split="test", fingerprint="f" * 64, n_classes=10, novel=False, seed=0)
@@ -228,3 +229,43 @@ def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
 def test_it_is_whole_as_json(tmp_path: Path) -> None:
     found = compare_runs(seeds(tmp_path, "a", [0.5, 0.6]) + seeds(tmp_path, "b", [0.7], "distill.lr=1"))
     assert Comparison.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_student_with_its_head_trained_later_is_compared_with_one_taught_at_once(tmp_path: Path) -> None:
+    kd = make(tmp_path / "kd", {"distill": [by_head(0.90), row(0.5)]}, "distill.method=kd")
+    two = {"scratch": [by_head(0.8), row(0.3)], "distill": [row(0.6)], "head": [by_head(0.70), row(0.6)]}
+    mse = make(tmp_path / "mse", two, "distill.method=feature_mse")
+    found = compare_runs([kd, mse])
+    across = {d.measure: d for d in found.differences if d.first != d.second}
+    assert {measure: (d.first_stage, d.second_stage) for measure, d in across.items()} == {
+        "accuracy": ("head", "distill"),
+        "5-way 1-shot": ("head", "distill"),
+    }
+    assert across["accuracy"].difference == pytest.approx(-0.2)
+    assert across["accuracy"].beyond_noise
+    within = [d for d in found.differences if d.first == d.second]
+    assert {d.measure: (d.first_stage, d.second_stage) for d in within} == {
+        "accuracy": ("head", "scratch"),
+        "5-way 1-shot": ("head", "scratch"),
+    }
+    assert found.notes == ()
+    assert "head and distill, accuracy" in difference_cells(across["accuracy"])
+
+
+def test_two_methods_without_labels_are_compared_at_both_phases(tmp_path: Path) -> None:
+    runs = [
+        make(tmp_path / name, {"distill": [row(0.6)], "head": [by_head(0.7, name_ci), row(0.6)]}, f"distill.lr={name}")
+        for name, name_ci in (("1", 0.004), ("2", 0.005))
+    ]
+    stages = [(d.first_stage, d.second_stage, d.measure) for d in compare_runs(runs).differences]
+    assert ("distill", "distill", "5-way 1-shot") in stages
+    assert ("head", "head", "accuracy") in stages
+    assert all(first == second for first, second, _ in stages)
+
+
+def test_a_student_without_any_head_is_said_to_have_none(tmp_path: Path) -> None:
+    kd = make(tmp_path / "kd", {"distill": [by_head(0.9), row(0.5)]}, "distill.method=kd")
+    bare = make(tmp_path / "bare", {"distill": [row(0.6)]}, "distill.method=feature_mse")
+    assert compare_runs([kd, bare]).notes == (
+        "feature_mse: distill was not measured by accuracy: no head was trained there",
+    )

@@ -100,7 +100,7 @@ def _print(comparison: Comparison) -> None:
     console.print(INTERVALS, soft_wrap=True)
     for part in _recipes(comparison):
         console.print(part, soft_wrap=isinstance(part, str))
-    for part in _differences(comparison.differences):
+    for part in _differences(comparison.differences, len(comparison.settings)):
         console.print(part, soft_wrap=isinstance(part, str))
     for note in comparison.notes:
         console.print(f"Note: {note}", soft_wrap=True)
@@ -144,11 +144,11 @@ def _recipes(comparison: Comparison) -> Iterator[Table | str]:
     yield table
 
 
-def _differences(differences: Sequence[Difference]) -> Iterator[Table | str]:
+def _differences(differences: Sequence[Difference], settings: int) -> Iterator[Table | str]:
     from edgekd.report.wording import TESTS, difference_cells
 
     if not differences:
-        yield "\nNothing to test: one setting, without a student from scratch beside a distilled one."
+        yield f"\nNothing to test: {_nothing(settings)}."
         return
     beyond = [difference for difference in differences if difference.beyond_noise]
     listed = differences if len(differences) <= MOST_DIFFERENCES else beyond
@@ -164,3 +164,9 @@ def _differences(differences: Sequence[Difference]) -> Iterator[Table | str]:
         yield table
     for name in sorted({difference.test for difference in differences}):
         yield f"{name}: {TESTS[name]}"
+
+
+def _nothing(settings: int) -> str:
+    if settings == 1:
+        return "one setting, without a student from scratch beside a distilled one"
+    return "no two settings were measured alike at one stage, or their weights there are the same"

@@ -109,7 +109,8 @@ def difference_cells(found: Difference) -> tuple[str, ...]:
     within = found.first == found.second
     first = f"{found.first}, {found.first_stage}" if within else found.first
     second = f"{found.second}, {found.second_stage}" if within else found.second
-    at = found.measure if within else f"{found.first_stage}, {found.measure}"
+    stages = " and ".join(dict.fromkeys((found.first_stage, found.second_stage)))
+    at = found.measure if within else f"{stages}, {found.measure}"
     verdict = "cannot be told" if found.p is None else "yes" if found.beyond_noise else "no"
     points = f"{100 * found.difference:+.2f}"
     return first, second, at, points, found.test, _p(found.p), _p(found.p_holm), verdict

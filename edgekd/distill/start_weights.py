@@ -70,7 +70,11 @@ def require_start(role: Role, settings: Start, channels: int) -> None:
             f"{role}.pretrained=true, or {role}.new_head=true with --{role}-weights"
         )
     if settings.pretrained:
-        _structure(settings, channels)
+        backbone = _structure(settings, channels)
+        if settings.weights is None and backbone.unpublished:
+            raise RecipeError(
+                f"backbone '{backbone.spec}': {backbone.unpublished}; name a file of your own with --{role}-weights"
+            )
 
 
 def require_teacher(settings: Teacher, images: ImageSet) -> None:
@@ -167,12 +171,11 @@ def _structure(settings: Start, channels: int, *, fetch: bool = False) -> Backbo
 
 
 def _has_published(settings: Start, channels: int) -> bool:
-    """Return whether the backbone can be built for published weights; one that cannot has nothing to choose."""
+    """Return whether the backbone can be built for published weights; a file of others mostly saw our pixels."""
     try:
-        _structure(settings.model_copy(update={"pretrained": True}), channels)
+        return not _structure(settings.model_copy(update={"pretrained": True}), channels).unpublished
     except RecipeError:
         return False
-    return True
 
 
 def _require_marks(role: Role, settings: Start, snapshot: Snapshot, path: Path) -> None:

@@ -398,7 +398,22 @@ def test_published_weights_of_torchvision_fit(spec: str, name: str, monkeypatch:
 
 def test_pretrained_weights_are_of_one_width() -> None:
     with pytest.raises(RecipeError, match="pretrained weights for width 1 only"):
-        build_backbone("mobilenetv2:0.5", 3, pretrained=True, fetch=False)
+        build_backbone("mobilenetv2:0.5", 3, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    "spec", ["mobilenetv2:0.35", "conv4-8", "convnet:8-8/1", "resnet12:2", "convnet9:4", "cnn5", "mlp:3072-8"]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_of_unpublished_weights_sees_imagenet_pixels_with_those_of_a_file(spec: str, channels: int) -> None:
+    backbone = build_backbone(spec, channels, pretrained=True, fetch=False).eval()
+    plain = build_backbone(spec, 3).eval()
+    assert backbone.unpublished == plain.unpublished != ""
+    backbone.body[1].load_state_dict(plain.body.state_dict())  # type: ignore[operator, union-attr]
+    images = torch.rand(2, channels, 32, 32) * 2 - 1
+    torch.testing.assert_close(backbone(images), plain(ImageNetInput()(images)))
+    shapes = map_shapes(plain, 32, 32)
+    assert map_shapes(backbone, 32, 32) == shapes
 
 
 def test_weights_that_cannot_be_fetched_are_an_error_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

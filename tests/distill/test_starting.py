@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgekd.distill.backbones import build_backbone
 from edgekd.distill.checkpoint import Snapshot, load_snapshot, save_snapshot
 from edgekd.distill.pipeline import run_distillation, stage_names
 from edgekd.distill.session import Stopped, open_session
@@ -99,6 +100,28 @@ def test_a_pretrained_student_sees_imagenet_pixels_in_every_stage(
         ran(tiny_recipe, tmp_path / "other", [*options[:2], f"student.weights={run.stage_file('distill')}"])
 
 
+@pytest.mark.parametrize("spec", ["mobilenetv2:small-0.35", "conv4-8"])
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_imagenet_pixels_go_with_a_file_of_any_backbone(tmp_path: Path, tiny_recipe: Path, role: str, spec: str) -> None:
+    state = build_backbone(spec, 3).body.state_dict()
+    save_snapshot(tmp_path / "plain.safetensors", Snapshot(state, {}))
+    options = [
+        "profile=cmsis_nn",
+        f"{role}.backbone={spec}",
+        f"{role}.weights={tmp_path / 'plain.safetensors'}",
+        "distill.method=ce + kd",
+        f"{role}.new_head=true",
+        f"{role}.pretrained=true",
+        "teacher.epochs=0",
+        "distill.epochs=0",
+        "baseline.enabled=false",
+    ]
+    run = ran(tiny_recipe, tmp_path / "run", options)
+    found = weights(run.stage_file("teach" if role == "teacher" else "distill"))
+    name = next(name for name in state if name.endswith("weight"))
+    assert torch.equal(found[f"backbone.body.1.{name}"], state[name])
+
+
 def test_weights_that_cannot_be_fetched_leave_no_folder(
     tmp_path: Path, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,7 +143,7 @@ def test_weights_that_cannot_be_fetched_leave_no_folder(
     [
         (["student.new_head=true"], RecipeError, "name it with --student-weights"),
         (["student.freeze_epochs=1"], RecipeError, "random weights: set student.pretrained=true"),
-        (["student.pretrained=true"], RecipeError, "'conv4-8': there is no pretrained weights"),
+        (["student.pretrained=true"], RecipeError, "'conv4-8': there are no pretrained weights"),
         (
             ["student.weights=FIRST", "student.freeze_epochs=1", "distill.method=feature_mse"],
             RecipeError,

@@ -198,7 +198,7 @@ def test_a_state_dict_on_disk_is_a_start(
             RecipeError,
             r"freeze_epochs is 2, but .* random weights: set teacher\.pretrained",
         ),
-        (["teacher.pretrained=true"], RecipeError, "'conv4-4': there is no pretrained weights"),
+        (["teacher.pretrained=true"], RecipeError, "'conv4-4': there are no pretrained weights"),
         (["teacher.mixup=-1"], RecipeError, r"teacher\.mixup"),
         (["teacher.generations=0"], RecipeError, r"teacher\.generations"),
         (["distill.patience=-1"], RecipeError, r"distill\.patience"),

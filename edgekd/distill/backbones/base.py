@@ -23,6 +23,7 @@ class Backbone(nn.Module):
     `min_size` is the smallest height and width in pixels that leaves something to pool. `layers` names the submodules
     of `body` whose outputs (b, c, h, w) are its intermediate maps, from the first block to the last. `image_size`: the
     one height and width it takes, where a layer was built for it; `inputs`: the same of height x width x channels.
+    `unpublished`: why no weights can be fetched for it, "" where some can.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Backbone(nn.Module):
         layers: Sequence[str] = (),
         image_size: int | None = None,
         inputs: int | None = None,
+        unpublished: str = "",
     ) -> None:
         super().__init__()
         self.body = body
@@ -44,6 +46,7 @@ class Backbone(nn.Module):
         self.layers = tuple(layers)
         self.image_size = image_size
         self.inputs = inputs
+        self.unpublished = unpublished
         self.spec = ""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -72,7 +75,7 @@ def missing_layer(network: str, number: int, layers: int) -> RecipeError:
 class Request:
     """What a builder is asked for; `drop` is the dropout probability, `argument` the text after the name.
 
-    `pretrained`: the network as its published weights need it; `fetch`: with these weights.
+    `pretrained`: the network as weights need it that saw ImageNet's pixels; `fetch`: with the published ones.
     """
 
     spec: str
@@ -82,16 +85,14 @@ class Request:
     pretrained: bool = False
     fetch: bool = True
 
-    def refuse(self, feature: Literal["argument", "drop", "pretrained"]) -> None:
+    def refuse(self, feature: Literal["argument", "drop"]) -> None:
         """Refuse a feature this backbone does not have.
 
         Raises:
             RecipeError: the feature was asked for.
         """
         if getattr(self, feature):
-            what = {"argument": f"argument '{self.argument}'", "drop": "dropout", "pretrained": "pretrained weights"}[
-                feature
-            ]
+            what = {"argument": f"argument '{self.argument}'", "drop": "dropout"}[feature]
             raise RecipeError(f"backbone '{self.spec}': there is no {what} for it")
 
 
@@ -117,7 +118,7 @@ def build_backbone(
 ) -> Backbone:
     """Build the backbone that `spec` names, for images of `in_channels` channels.
 
-    `pretrained` builds it as its published weights need it and loads these; without `fetch` it only builds.
+    `pretrained` builds it for ImageNet's pixels and loads published weights; without `fetch` it only builds.
 
     Raises:
         RecipeError: an unknown name (with the nearest legal one), or an argument or feature that backbone lacks.

@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import nn
 
 from edgekd.distill.backbones.base import Backbone, Request, register
+from edgekd.distill.backbones.imagenet import from_files
 from edgekd.errors import RecipeError
 
 DEFAULT_SIZE = 32
@@ -18,6 +19,7 @@ POOLINGS = 3  # 32 pixels become 4, as the printed 2048 = 128 x 4 x 4 inputs of 
 
 
 @register("cnn5")
+@from_files
 def cnn5(request: Request) -> Backbone:
     """Build the teacher, `cnn5` for images of 32x32 pixels or `cnn5:SIZE`: five convolutions, two linear layers.
 
@@ -31,6 +33,7 @@ def cnn5(request: Request) -> Backbone:
 
 
 @register("cnn3")
+@from_files
 def cnn3(request: Request) -> Backbone:
     """Build the student, `cnn3` for images of 32x32 pixels or `cnn3:SIZE`: three convolutions, one linear layer.
 
@@ -44,7 +47,6 @@ def cnn3(request: Request) -> Backbone:
 def _build(
     request: Request, *, channels: Sequence[int], pooled: Sequence[int], hidden: Sequence[int], norm: bool
 ) -> Backbone:
-    request.refuse("pretrained")
     size = _size(request)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index, (before, width) in enumerate(pairwise((request.in_channels, *channels)), start=1):

@@ -9,11 +9,13 @@ from itertools import pairwise
 from torch import nn
 
 from edgekd.distill.backbones.base import Backbone, Request, parse_widths, register
+from edgekd.distill.backbones.imagenet import from_files
 
 DEFAULT_WIDTH = "64"
 
 
 @register("conv4")
+@from_files
 def conv4(request: Request) -> Backbone:
     """Build `conv4-WIDTH` or `conv4:A-B-C-D`: 4 x (convolution, BatchNorm, ReLU, 2x2 max pooling), then a global mean.
 
@@ -22,7 +24,6 @@ def conv4(request: Request) -> Backbone:
 
     Source: O. Vinyals et al., Matching Networks for One Shot Learning, 2016, https://arxiv.org/abs/1606.04080.
     """
-    request.refuse("pretrained")
     asked = request if request.argument else Request(request.spec, DEFAULT_WIDTH, request.in_channels, request.drop)
     widths = parse_widths(asked, growth=(1, 1, 1, 1))
     return build_blocks(request, widths, poolings=len(widths))

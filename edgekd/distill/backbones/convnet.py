@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgekd.distill.backbones.base import MAX_WIDTH, Backbone, Request, register
+from edgekd.distill.backbones.imagenet import from_files
 from edgekd.distill.backbones.conv4 import build_blocks
 from edgekd.errors import RecipeError
 
@@ -10,6 +11,7 @@ MAX_DEPTH = 16
 
 
 @register("convnet", example="convnet:48-64-64-96/3")
+@from_files
 def convnet(request: Request) -> Backbone:
     """Build `convnet:A-B-...` or `convnet:A-B-.../POOLINGS`: the blocks of `conv4`, one a width, then a global mean.
 
@@ -19,7 +21,6 @@ def convnet(request: Request) -> Backbone:
     Source: as `conv4`; depth and width traded under a cap: K. Simonyan & A. Zisserman, Very Deep Convolutional Networks
     for Large-Scale Image Recognition, 2014, https://arxiv.org/abs/1409.1556.
     """
-    request.refuse("pretrained")
     text, slash, number = request.argument.partition("/")
     widths = _widths(request, text)
     return build_blocks(request, widths, _poolings(request, number, len(widths)) if slash else len(widths))

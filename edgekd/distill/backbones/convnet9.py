@@ -9,12 +9,14 @@ from itertools import pairwise
 from torch import nn
 
 from edgekd.distill.backbones.base import Backbone, Request, parse_widths, register
+from edgekd.distill.backbones.imagenet import from_files
 
 DEFAULT_BASE = "196"
 CONVOLUTIONS = 3  # in each of the three groups
 
 
 @register("convnet9")
+@from_files
 def convnet9(request: Request) -> Backbone:
     """Build `convnet9` (196-392-784), `convnet9:16` (16-32-64) or `convnet9:A-B-C`.
 
@@ -25,7 +27,6 @@ def convnet9(request: Request) -> Backbone:
     Source: R. Jagtap, M. Shinde, P. Patil, R. Deshpande, Learning Relevant Information through Knowledge Distillation
     for Small Dataset, Purdue University (manuscript, no date, no URL).
     """
-    request.refuse("pretrained")
     asked = request if request.argument else replace(request, argument=DEFAULT_BASE)
     widths = parse_widths(asked, growth=(1, 2, 4))
     layers: OrderedDict[str, nn.Module] = OrderedDict()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import wraps
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
@@ -11,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.data.preprocess import INPUT_OFFSET, INPUT_SCALE
-from edgekd.distill.backbones.base import Request
+from edgekd.distill.backbones.base import Backbone, Builder, Request
 from edgekd.errors import ModelError, RecipeError
 from edgekd.files import sha256_file
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet in RGB, pixels in 0..1
 STD = (0.229, 0.224, 0.225)
+NOT_PUBLISHED = "there are no pretrained weights for it"
 
 
 class ImageNetInput(nn.Module):
@@ -49,6 +52,38 @@ def see_imagenet(request: Request, network: nn.Module, layers: Sequence[str]) ->
             f"backbone '{request.spec}': pretrained weights take 1 or 3 channels, not {request.in_channels}"
         )
     return nn.Sequential(ImageNetInput(), network), [f"1.{layer}" for layer in layers]
+
+
+def from_files(builder: Builder) -> Builder:
+    """Have a builder whose networks nobody published weights for put ImageNet's pixels before weights of a file.
+
+    Raises:
+        RecipeError: such weights are to be fetched.
+    """
+
+    @wraps(builder)
+    def build(request: Request) -> Backbone:
+        if request.pretrained and request.fetch:
+            raise RecipeError(f"backbone '{request.spec}': {NOT_PUBLISHED}")
+        inner = builder(replace(request, in_channels=3, pretrained=False) if request.pretrained else request)
+        inner.unpublished = NOT_PUBLISHED
+        return _behind_imagenet(request, inner) if request.pretrained else inner
+
+    return build
+
+
+def _behind_imagenet(request: Request, inner: Backbone) -> Backbone:
+    body, layers = see_imagenet(request, inner.body, inner.layers)
+    return Backbone(
+        body,
+        in_channels=request.in_channels,
+        embedding_dim=inner.embedding_dim,
+        min_size=inner.min_size,
+        layers=layers,
+        image_size=inner.image_size,
+        inputs=inner.inputs and inner.inputs // 3 * request.in_channels,
+        unpublished=inner.unpublished,
+    )
 
 
 def load_imagenet(request: Request, network: nn.Module, name: str) -> None:

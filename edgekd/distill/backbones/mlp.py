@@ -8,12 +8,14 @@ from itertools import pairwise
 from torch import nn
 
 from edgekd.distill.backbones.base import MAX_WIDTH, Backbone, Request, register
+from edgekd.distill.backbones.imagenet import from_files
 from edgekd.errors import RecipeError
 
 MAX_INPUTS = 3 * 256 * 256
 
 
 @register("mlp", example="mlp:3072-1200-1200")
+@from_files
 def mlp(request: Request) -> Backbone:
     """Build `mlp:INPUTS-HIDDEN-...`: linear layers with ReLU; INPUTS counts height x width x channels.
 
@@ -24,7 +26,6 @@ def mlp(request: Request) -> Backbone:
     teacher is that of G. Hinton et al., Distilling the Knowledge in a Neural Network, 2015,
     https://arxiv.org/abs/1503.02531.
     """
-    request.refuse("pretrained")
     inputs, *hidden = _widths(request)
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     for index, (before, width) in enumerate(pairwise((inputs, *hidden)), start=1):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ARGUMENT = re.compile(r"(?P<small>small)?-?(?P<width>\d*\.?\d+)?")
 LAYERS = ("features.1", "features.3", "features.6", "features.13", "features.18")  # the ends of each resolution
 MAX_WIDTH = 16.0
+ONE_WIDTH = "there are pretrained weights for width 1 only"
 
 
 @register("mobilenetv2")
@@ -40,7 +41,13 @@ def mobilenetv2(request: Request) -> Backbone:
         _keep_resolution(network)
     network.classifier = nn.Sequential(network.classifier[0], nn.Identity())
     body, layers = see_imagenet(request, network, LAYERS)
-    return Backbone(body, in_channels=request.in_channels, embedding_dim=network.last_channel, layers=layers)
+    return Backbone(
+        body,
+        in_channels=request.in_channels,
+        embedding_dim=network.last_channel,
+        layers=layers,
+        unpublished="" if width == 1 else ONE_WIDTH,
+    )
 
 
 def _parse(request: Request) -> tuple[bool, float]:
@@ -51,8 +58,8 @@ def _parse(request: Request) -> tuple[bool, float]:
             f"backbone '{request.spec}': '{request.argument}' is not a width multiplier such as 0.5, 'small', or both "
             "as in 'small-0.5'"
         )
-    if request.pretrained and width != 1:
-        raise RecipeError(f"backbone '{request.spec}': there are pretrained weights for width 1 only")
+    if request.pretrained and request.fetch and width != 1:
+        raise RecipeError(f"backbone '{request.spec}': {ONE_WIDTH}")
     return bool(match["small"]), width
 
 

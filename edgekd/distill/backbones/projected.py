@@ -8,6 +8,7 @@ from collections import OrderedDict
 from torch import nn
 
 from edgekd.distill.backbones.base import MAX_WIDTH, Backbone, Request, build_backbone, register
+from edgekd.distill.backbones.imagenet import from_files
 from edgekd.errors import RecipeError
 
 ARGUMENT = re.compile(r"(?P<width>\d{1,5})/(?P<reduction>\d{1,5}):(?P<inner>.+)")
@@ -54,6 +55,7 @@ def projector(in_channels: int, width: int, reduction: int) -> nn.Sequential:
 
 
 @register("projected", example="projected:192/8:conv4-64")
+@from_files
 def projected(request: Request) -> Backbone:
     """Build `projected:WIDTH/REDUCTION:BACKBONE`: BACKBONE to its last map, a projector, a global mean.
 
@@ -63,7 +65,7 @@ def projected(request: Request) -> Backbone:
     asked = ARGUMENT.fullmatch(request.argument)
     if asked is None or not 1 <= int(asked["width"]) <= MAX_WIDTH:
         raise RecipeError(f"backbone '{request.spec}' is not of the form {FORM}")
-    inner = build_backbone(asked["inner"], request.in_channels, drop=request.drop, pretrained=request.pretrained)
+    inner = build_backbone(asked["inner"], request.in_channels, drop=request.drop)
     layers = OrderedDict(inner.body.named_children())
     if list(map(type, layers.values()))[-2:] != [nn.AdaptiveAvgPool2d, nn.Flatten]:
         raise RecipeError(f"backbone '{request.spec}': {asked['inner']} does not end in pooling and flattening")

@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from edgekd.distill.backbones.base import Backbone, Request, parse_widths, register
+from edgekd.distill.backbones.imagenet import from_files
 
 DEFAULT_BASE = "64"
 WIDE = (64, 160, 320, 640)
@@ -33,6 +34,7 @@ class ResidualBlock(nn.Module):
 
 
 @register("resnet12")
+@from_files
 def resnet12(request: Request) -> Backbone:
     """Build `resnet12` (64-128-256-512, 8.0M parameters), `resnet12:24` (24-48-96-192) or `resnet12:A-B-C-D`.
 
@@ -43,12 +45,13 @@ def resnet12(request: Request) -> Backbone:
     asked = (
         request
         if request.argument
-        else Request(request.spec, DEFAULT_BASE, request.in_channels, request.drop, request.pretrained)
+        else Request(request.spec, DEFAULT_BASE, request.in_channels, request.drop)
     )
     return _build(asked, parse_widths(asked, growth=(1, 2, 4, 8)))
 
 
 @register("resnet12-wide")
+@from_files
 def resnet12_wide(request: Request) -> Backbone:
     """Build ResNet-12 with 64-160-320-640 channels (12.4M parameters).
 
@@ -60,7 +63,6 @@ def resnet12_wide(request: Request) -> Backbone:
 
 
 def _build(request: Request, widths: tuple[int, ...]) -> Backbone:
-    request.refuse("pretrained")
     blocks = [ResidualBlock(before, after, request.drop) for before, after in pairwise((request.in_channels, *widths))]
     body = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return Backbone(

@@ -12,6 +12,7 @@ DEFAULT_METHOD = "ce + 0.3 kd + 0.5 calibrated_mse"
 
 AUTO = "auto"  # a backbone of a size that follows from others
 NONE = "none"  # no backbone
+WAY = 5  # classes of an episode where a recipe says nothing
 
 
 class Section(BaseModel):
@@ -245,7 +246,7 @@ class Validation(Section):
     """
 
     measure: Literal["auto", "few_shot", "accuracy"] = "auto"
-    way: int = Field(default=5, ge=2)
+    way: int = Field(default=WAY, ge=2)
     shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 5)
     query: int = Field(default=15, ge=1)
     episodes: int = Field(default=500, ge=2)
@@ -255,12 +256,16 @@ class Validation(Section):
 class Test(Section):
     """How each stage is measured at the end: on episodes of the test classes, novel ones where the set has them.
 
-    Without `enabled` the test images are not looked at.
+    Without `enabled` the test images are not looked at. `way` left out is 5, or as many classes as there are.
     """
 
     enabled: bool = True
-    way: int = Field(default=5, ge=2)
+    way: int | None = Field(default=None, ge=2)
     shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 5)
     query: int = Field(default=15, ge=1)
     episodes: int = Field(default=10_000, ge=2)
     head: str = "cosine"
+
+    def way_among(self, classes: int) -> int:
+        """Return the classes of an episode where there are `classes` to draw from."""
+        return max(2, min(WAY, classes)) if self.way is None else self.way

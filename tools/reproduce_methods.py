@@ -2,6 +2,7 @@
 
 Usage: python tools/reproduce_methods.py --data mnist:FOLDER --data cifar10:FOLDER --data omniglot:FOLDER --work FOLDER
 Each result is written when its run ends; the same command goes on where it stopped. `--table` only writes the page.
+Exit codes: 0 all is done, or as much as `--minutes` allowed; 1 a run failed, the others were made; 2 usage.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from edgekd.distill.inspect import inspect_run
 from edgekd.distill.methods import adapt_recipe, needs_of
 from edgekd.distill.pipeline import run_distillation, run_teaching
 from edgekd.distill.session import Silent, open_session
-from edgekd.errors import EdgekdError
+from edgekd.errors import EdgekdError, unknown
 from edgekd.files import write_text
 from edgekd.manifest import StageResult
 from edgekd.measures import activation_error
@@ -43,6 +44,7 @@ SETS: Mapping[str, tuple[str, ...] | None] = {
     "mnist-mlp": (SCRATCH, PLAIN, "rkd-da", "triplet", "triplet-kd-rkd", "triplet-kd-rkd-collapse"),
     "cifar10-features": (SCRATCH, PLAIN, *REGRESSIONS, "feature_bce", "feature_bce-fast", "feature_bce-adamw"),
 }
+Job = tuple[str, str, int]  # set, method, seed
 SPECIAL = {*REGRESSIONS, "feature_bce-fast", "feature_bce-adamw"}
 INTRODUCTION = """# Distillation methods, compared
 
@@ -99,7 +101,7 @@ def read_results() -> list[Result]:
     return [Result(**json.loads(line)) for line in lines]
 
 
-def jobs(data: Sequence[str], chosen: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, str, int]]:
+def jobs(data: Sequence[str], chosen: Sequence[str], seeds: Sequence[int]) -> Iterator[Job]:
     """Yield (set, method, seed) of the sets whose `data` are at hand, seed by seed: an early stop compares all."""
     sets = [name for name in SETS if load_recipe(RECIPES / "sets" / f"{name}.toml").data.spec in data]
     for seed in seeds:
@@ -226,11 +228,49 @@ def difference(points: float, *, bold: bool) -> str:
     return f"**{points:+.1f}**" if bold else f"{points:+.1f}"
 
 
+def wanted(specs: Sequence[str], chosen: Sequence[str], seeds: int) -> list[Job]:
+    """Return the runs that the options ask for, done or not.
+
+    Raises:
+        UsageError: a name is unknown, no set is given, or nothing is to run.
+    """
+    known = {load_recipe(RECIPES / "sets" / f"{name}.toml").data.spec for name in SETS}
+    names = [spec.partition(":")[0] for spec in specs]
+    messages = [unknown("set", name, known) for name in names if name not in known]
+    messages += [unknown("method", name, method_names()) for name in chosen if name not in method_names()]
+    if not specs:
+        messages = ["say with --data NAME:PATH where a set lies, or --table to write the page alone"]
+    found = [] if messages else list(jobs(names, chosen, range(seeds)))
+    if not found:
+        raise click.UsageError("; ".join(messages) or f"{', '.join(names)} does not run {', '.join(chosen)}")
+    return found
+
+
+def train(todo: Sequence[Job], specs: Sequence[str], work: Path, minutes: float) -> list[str]:
+    """Run what has no result yet and write each; return what failed."""
+    by_name = {spec.partition(":")[0]: spec for spec in specs}
+    done = {(row.data, row.method, row.seed) for row in read_results()}
+    began, failed = time.monotonic(), []
+    for data, method, seed in (job for job in todo if job not in done):
+        if time.monotonic() - began > 60 * minutes:
+            break
+        try:
+            result = run(data, method, seed, by_name[data.partition("-")[0]], work)
+        except EdgekdError as error:
+            click.echo(f"{data} {method} {seed}: {error}", err=True)
+            failed.append(f"{data} {method} {seed}")
+            continue
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(asdict(result)) + "\n")
+        click.echo(f"{data} {method} seed {seed}: {100 * result.accuracy:.1f} % in {result.seconds:.0f} s")
+    return failed
+
+
 @click.command()
 @click.option("--data", "specs", multiple=True, metavar="NAME:PATH", help="Where a set lies; one option a set.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("runs/methods"), show_default=True)
 @click.option("--only", "chosen", multiple=True, metavar="METHOD", help="Run these recipes only.")
-@click.option("--seeds", type=int, default=len(SEEDS), show_default=True)
+@click.option("--seeds", type=click.IntRange(min=1), default=len(SEEDS), show_default=True)
 @click.option("--minutes", type=float, default=600, show_default=True, help="Start no run after this time.")
 @click.option("--table", "only_table", is_flag=True, help="Write the page from the results there are.")
 @click.option("--check", is_flag=True, help="Only say whether the page is that of the results.")
@@ -249,25 +289,11 @@ def main(
         if PAGE.read_text() != table(read_results()):
             raise click.ClickException(f"{PAGE} is not of these results; run tools/reproduce_methods.py --table")
         return
-    by_name = {spec.partition(":")[0]: spec for spec in specs}
-    results, began = read_results(), time.monotonic()
-    done = {(row.data, row.method, row.seed) for row in results}
-    for data, method, seed in jobs(list(by_name), chosen, range(seeds)):
-        if only_table or (data, method, seed) in done:
-            continue
-        if time.monotonic() - began > 60 * minutes:
-            break
-        try:
-            result = run(data, method, seed, by_name[data.partition("-")[0]], work.resolve())
-        except EdgekdError as error:
-            click.echo(f"{data} {method} {seed}: {error}", err=True)
-            continue
-        results.append(result)
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(asdict(result)) + "\n")
-        click.echo(f"{data} {method} seed {seed}: {100 * result.accuracy:.1f} % in {result.seconds:.0f} s")
-    write_text(PAGE, table(results))
+    failed = [] if only_table else train(wanted(specs, chosen, seeds), specs, work.resolve(), minutes)
+    write_text(PAGE, table(read_results()))
     click.echo(f"wrote {PAGE}")
+    if failed:
+        raise click.ClickException(f"{len(failed)} failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,8 @@ def measure_embeddings(
     base_mean: NDArray[np.float32] | None = None,
 ) -> tuple[AccuracyRow, ...]:
     """As `measure`, of embeddings (n, d) that are there already."""
-    protocols = [fewshot.Protocol(test.way, shot, test.query, test.episodes) for shot in test.shots]
+    way = test.way_among(images.n_classes)
+    protocols = [fewshot.Protocol(way, shot, test.query, test.episodes) for shot in test.shots]
     found = [fewshot.evaluate(embeddings, images.labels, protocol, test.head, base_mean) for protocol in protocols]
     return tuple(_row(accuracy, spec) for accuracy in found)
 

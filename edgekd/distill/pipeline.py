@@ -22,7 +22,7 @@ from edgekd.distill.starting import has_start
 from edgekd.errors import DataError, RecipeError
 from edgekd.manifest import DataRef
 from edgekd.profile import load_profile
-from edgekd.recipe import Recipe
+from edgekd.recipe import WAY, Recipe
 from edgekd.run import RUNS_FOLDER, Run
 from edgekd.versions import library_versions
 
@@ -83,13 +83,22 @@ def _opened(
     profile = load_profile(recipe.profile)
     splits = load_data(recipe, session, skip_bad=skip_bad)
     unlabelled = load_images(recipe, splits.train, session, skip_bad=skip_bad)
-    recipe = resolve(recipe, profile, splits, chosen)
+    asked, recipe = recipe, resolve(recipe, profile, splits, chosen)
     stages = stages or stage_names(recipe)
     require_trainable(recipe, splits, stages, unlabelled)
     run = open_run(recipe, folder, splits, session, unlabelled, stages=stages)
     session.reporter.note(f"run folder {run.folder}")
+    for text in _lowered(asked, recipe, splits):
+        session.reporter.note(text)
     with run.locked() if session.is_main else nullcontext(), session.deadline.catching_signals():
         yield Context(run, session, splits, resolve_scheme(profile, recipe.quantize), unlabelled)
+
+
+def _lowered(asked: Recipe, recipe: Recipe, splits: Splits) -> Iterator[str]:
+    """Say where episodes have fewer classes than they have by default, because the images have no more."""
+    way = recipe.test.way
+    if recipe.test.enabled and asked.test.way is None and way != WAY:
+        yield f"{splits.test.name} has {way} test classes: episodes are {way}-way instead of {WAY}-way"
 
 
 def _train(context: Context, stages: Sequence[str]) -> None:

@@ -56,7 +56,8 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits, chosen: Co
             added = added_parameters(student, scheme, images.height, images.width)
         require_fit(student, profile.params.max, profile.name, added)
     recipe = resolve_assistant(recipe, images)
-    return recipe.model_copy(update={"teacher": _sized(recipe.teacher), "meta": _sized(recipe.meta)})
+    test = recipe.test.model_copy(update={"way": recipe.test.way_among(splits.test.n_classes)})
+    return recipe.model_copy(update={"teacher": _sized(recipe.teacher), "meta": _sized(recipe.meta), "test": test})
 
 
 def _as_chosen(before: Recipe, after: Recipe, chosen: Collection[str]) -> Recipe:
@@ -161,7 +162,7 @@ def require_trainable(
         splits.val, min(validation.way, splits.val.n_classes), validation.shots, validation.query, "validation"
     )
     if test.enabled:
-        _require_episodes(splits.test, test.way, test.shots, test.query, "test")
+        _require_episodes(splits.test, test.way_among(splits.test.n_classes), test.shots, test.query, "test")
 
 
 def dims_of(student: Backbone, teacher: Backbone, images: ImageSet, unlabelled: ImageSet | None = None) -> Dims:

@@ -19,6 +19,7 @@ from edgekd.errors import DataError, ModelError, ProfileError, RecipeError, RunE
 from edgekd.profile import HardwareProfile, load_profile
 from edgekd.recipe import Quantize, Recipe, load_recipe
 from edgekd.run import Run
+from tests.conftest import write_images
 
 
 class Watcher(Silent):
@@ -70,6 +71,24 @@ def test_the_chain_makes_every_file_and_measures_every_stage(tmp_path: Path, tin
     assert len(run.manifest.base_mean) == 8
     assert not list(run.folder.glob("checkpoint-*"))
     assert Run.open(run.folder).manifest == run.manifest
+
+
+def test_episodes_follow_the_few_classes_of_a_test_set_unless_their_number_is_asked_for(
+    tmp_path: Path, tiny_recipe: Path
+) -> None:
+    for seed, split in enumerate(("train", "val", "test")):
+        write_images(tmp_path / "two" / split, 2, 12, seed)
+    few = ["distill.method=ce", "meta.enabled=false", "quantize.enabled=false", "baseline.enabled=false"]
+    few += [f"data.spec=folder:{tmp_path / 'two'}", "distill.batch_size=8", "distill.epochs=1"]
+    watcher = Watcher()
+    run = run_distillation(load_recipe(tiny_recipe, few), tmp_path / "run", session(watcher))
+    assert {row.way for row in run.manifest.stages["distill"].result.accuracy} == {2}
+    assert run.recipe.test.way == 2
+    assert any("test has 2 test classes: episodes are 2-way instead of 5-way" in note for note in watcher.notes)
+    again = run_distillation(load_recipe(tiny_recipe, few), tmp_path / "run", session())
+    assert again.recipe == run.recipe
+    with pytest.raises(DataError, match=r"needs 5 test classes.*--set test\.way=2"):
+        run_distillation(load_recipe(tiny_recipe, [*few, "test.way=5"]), tmp_path / "explicit", session())
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, tiny_recipe: Path) -> None:

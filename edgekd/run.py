@@ -11,6 +11,7 @@ import fcntl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any, TextIO
 
 from pydantic import ValidationError
@@ -37,7 +38,8 @@ class Run:
     @property
     def resume_command(self) -> str:
         """The command that goes on with this run."""
-        return f"edgekd distill --recipe {self.folder / 'recipe.toml'} --run {self.folder}"
+        recipe, folder = (quote(str(path)) for path in (self.folder / "recipe.toml", self.folder))
+        return f"edgekd distill --recipe {recipe} --run {folder}"
 
     @property
     def metrics_path(self) -> Path:

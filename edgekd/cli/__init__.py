@@ -1,7 +1,7 @@
 """The command line: parse, call, print, set the exit code. Nothing else in edgekd prints or exits.
 
 Exit codes: 0 pass, 1 the verdict is fail, 2 something the user can fix, 3 unknown under `--strict`, or
-a `--require` that could not be decided.
+a `--require` that could not be decided, 75 a time budget is used up and the same command goes on, 130 interrupted.
 A command is a module of this package with a click command named `command`; it appears by being there.
 """
 
@@ -18,7 +18,13 @@ from edgekd import __version__
 from edgekd.errors import EdgekdError
 
 EXIT_FIX = 2
+EXIT_UNFINISHED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 EXIT_INTERRUPTED = 130
+
+
+def stopped_code(*, by_signal: bool) -> int:
+    """Return how a command ends whose work was stopped before its end and can go on."""
+    return EXIT_INTERRUPTED if by_signal else EXIT_UNFINISHED
 
 
 class Commands(click.Group):
@@ -66,5 +72,5 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         sys.exit(EXIT_FIX)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; what was saved before is untouched.", err=True)
+        click.echo("Interrupted. What was saved before is untouched; the same command goes on.", err=True)
         sys.exit(EXIT_INTERRUPTED)

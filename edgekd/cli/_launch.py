@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import click
 
-from edgekd.cli import EXIT_INTERRUPTED
+from edgekd.cli import stopped_code
 from edgekd.cli._console import open_console
 from edgekd.cli._extras import require_training
 from edgekd.cli._recipe_options import assignments_of
@@ -48,16 +48,17 @@ def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["dis
             run = train(recipe, options["folder"], session, skip_bad=options["skip_bad"], chosen=chosen)
         except Stopped as stopped:
             console.print(f"Stopped: {stopped}. Everything is saved; the same command goes on.", soft_wrap=True)
-            ctx.exit(EXIT_INTERRUPTED if stopped.by_signal else 0)
+            ctx.exit(stopped_code(by_signal=stopped.by_signal))
     if session.is_main:
         print_stages(console, (record.result for record in run.manifest.stages.values()))
         console.print(f"Run folder {run.folder}, page of plots {_write_page(run)}", soft_wrap=True, highlight=False)
-        console.print(f"Next: {_next(run, command)}", soft_wrap=True, highlight=False)
+        console.print(f"Next: {_next(run, command, options)}", soft_wrap=True, highlight=False)
 
 
-def _next(run: Run, command: str) -> str:
+def _next(run: Run, command: str, options: Mapping[str, Any]) -> str:
     if command == "teach":
-        return f"edgekd distill --teacher-weights {run.stage_file('teach')}"
+        flags = [f" --{name.replace('_', '-')}" for name in ("cpu", "compile", "skip_bad") if options[name]]
+        return run.resume_command + "".join(flags)
     return "edgekd export --int8" if run.recipe.quantize.enabled else f"edgekd compare {run.folder} ANOTHER_RUN"
 
 

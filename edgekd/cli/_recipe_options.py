@@ -174,7 +174,7 @@ run_options = _together(
         "--time-budget",
         metavar="DURATION",
         callback=parse_duration_s,
-        help="Stop cleanly in time (90s, 20m, 1h); the same command goes on.",
+        help="Stop cleanly in time (90s, 20m, 1h), with exit code 75 where work is left; the same command goes on.",
     ),
     click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read, and say which."),
     click.option("--cpu", is_flag=True, help="Do not use a GPU."),

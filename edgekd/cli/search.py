@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.cli import EXIT_INTERRUPTED
+from edgekd.cli import stopped_code
 from edgekd.cli._recipe_options import data_options, run_options, teacher_options
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - cl
         session.deadline.started = began  # importing torch took some of the budget already
         searched = run_search(recipe, place, session, skip_bad=options["skip_bad"], chosen=chosen)
     _print(console, searched)
-    if searched.stopped and searched.stopped.by_signal:
-        ctx.exit(EXIT_INTERRUPTED)
+    if searched.stopped:
+        ctx.exit(stopped_code(by_signal=searched.stopped.by_signal))
 
 
 def _print(console: Console, searched: Searched) -> None:

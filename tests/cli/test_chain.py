@@ -149,7 +149,7 @@ def test_a_killed_run_ends_bit_identical(chain: Chain, fresh: Path, stage: str) 
 
 def test_a_time_budget_stops_and_the_same_command_goes_on(chain: Chain, fresh: Path) -> None:
     stopped = edgekd(fresh, *DISTILL, "--time-budget", "1s")
-    assert stopped.returncode == 0, stopped.stderr
+    assert stopped.returncode == 75, stopped.stderr
     assert "Stopped: the time budget of 1 s is used up" in stopped.stdout
     assert "the same command goes on" in stopped.stdout
     refused = edgekd(fresh, "export", "--int8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -178,7 +179,7 @@ def test_nothing_is_left_behind_by_a_refusal(monkeypatch: pytest.MonkeyPatch, ti
 def test_an_unfinished_run_is_not_exported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_recipe: Path
 ) -> None:
-    assert run(monkeypatch, "distill", "--recipe", str(tiny_recipe), "--cpu", "--time-budget", "1s") == 0
+    assert run(monkeypatch, "distill", "--recipe", str(tiny_recipe), "--cpu", "--time-budget", "1s") == 75
     assert "Stopped: " in capsys.readouterr().out
     assert run(monkeypatch, "export", "--int8") == 2
     assert "is not finished; to go on: edgekd distill --recipe " in capsys.readouterr().err
@@ -188,14 +189,21 @@ def test_an_unfinished_run_is_not_exported(
 def test_a_teacher_alone_is_what_distill_goes_on_from(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_recipe: Path
 ) -> None:
-    quick = ("--recipe", str(tiny_recipe), "--cpu", "--set", "teacher.batches_per_epoch=2")
+    quick = ("--recipe", str(tiny_recipe), "--cpu", "--no-baseline", "--set", "teacher.batches_per_epoch=2")
     learn = ("--learner", "siamese", "--set", "teacher.batch_size=4")
     assert run(monkeypatch, "teach", *quick, *learn, "--run", "taught") == 0
     output = capsys.readouterr().out
     assert "triplet_accuracy" in output
-    assert "Next: edgekd distill --teacher-weights taught/teacher.safetensors" in output
     assert run(monkeypatch, "export", "--run", "taught") == 2
     assert "is not finished; to go on: edgekd distill --recipe " in capsys.readouterr().err
+    (following,) = [line.removeprefix("Next: ") for line in output.splitlines() if line.startswith("Next: ")]
+    program, *arguments = shlex.split(following)
+    before = Run.open(Path("taught")).manifest.stages["teach"]
+    assert program == "edgekd"
+    assert run(monkeypatch, *arguments) == 0
+    after = Run.open(Path("taught")).manifest
+    assert after.complete
+    assert after.stages["teach"] == before
 
 
 def test_distill_with_the_options_of_teach_goes_on(

@@ -233,7 +233,11 @@ def test_it_is_whole_as_json(tmp_path: Path) -> None:
 
 def test_a_student_with_its_head_trained_later_is_compared_with_one_taught_at_once(tmp_path: Path) -> None:
     kd = make(tmp_path / "kd", {"distill": [by_head(0.90), row(0.5)]}, "distill.method=kd")
-    two = {"scratch": [by_head(0.8), row(0.3)], "distill": [row(0.6)], "head": [by_head(0.70), row(0.6)]}
+    two: Mapping[str, Sequence[AccuracyRow | Classification | OwnMeasure]] = {
+        "scratch": [by_head(0.8), row(0.3)],
+        "distill": [row(0.6)],
+        "head": [by_head(0.70), row(0.6)],
+    }
     mse = make(tmp_path / "mse", two, "distill.method=feature_mse")
     found = compare_runs([kd, mse])
     across = {d.measure: d for d in found.differences if d.first != d.second}

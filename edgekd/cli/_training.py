@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -11,6 +11,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from edgekd.manifest import Classification, StageResult
 from edgekd.text import spelled
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Of a Classification; micro ones equal the accuracy, as each image has one label.
+SHARES = ("macro_f1", "macro_precision", "macro_recall", "micro_f1", "micro_precision", "micro_recall")
 TITLES = {
     "teach": "teacher",
     "peer": "peer",
@@ -117,3 +122,19 @@ def print_stages(console: Console, results: Iterable[StageResult]) -> None:
             *_by_own(result, own),
         )
     console.print(table)
+    if by_head:
+        console.print(_shares(results))
+
+
+def _shares(results: Iterable[StageResult]) -> Table:
+    """One row for each stage that was measured by its head: what each share of the images or classes is."""
+    from rich.table import Table
+
+    table = Table("by its head, %", box=None, header_style="bold")
+    for kind in SHARES:
+        table.add_column(spelled(kind).replace("f1", "F1"), justify="right")
+    for result in results:
+        if result.classification:
+            shares = (f"{100 * getattr(result.classification, kind):.2f}" for kind in SHARES)
+            table.add_row(TITLES.get(result.stage, result.stage), *shares)
+    return table

@@ -49,8 +49,10 @@ def load_snapshot(path: Path) -> Snapshot:
     """Read a file that `save_snapshot` wrote.
 
     Raises:
-        RunError: missing, truncated, or not a safetensors file of ours.
+        RunError: missing, a folder, truncated, or not a safetensors file of ours.
     """
+    if path.is_dir():
+        raise RunError(f"{path} is a folder; name the safetensors file in it")
     try:
         with safe_open(str(path), framework="pt") as stream:
             metadata = stream.metadata() or {}
@@ -86,8 +88,11 @@ def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], source:
     """Load `tensors` into `module`, each name and shape exactly; `made_of` is the backbone that their file tells.
 
     Raises:
-        RunError: names or shapes are those of another architecture.
+        RunError: names or shapes are those of another architecture, or a weight is not finite.
     """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise RunError(f"{source} holds weights that are NaN or infinite, first in {name}: it cannot be used")
     expected = module.state_dict()
     try:
         module.load_state_dict(dict(tensors), strict=True)

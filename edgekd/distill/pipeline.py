@@ -10,7 +10,7 @@ from edgekd.data import ImageSet, Splits, load_splits, load_unlabelled, with_tur
 from edgekd.distill.checkpoint import load_snapshot
 from edgekd.distill.context import Context
 from edgekd.distill.embed import mean_embedding
-from edgekd.distill.methods import METHODS, needs_of, parse_expression
+from edgekd.distill.methods import METHODS, adapt_recipe, needs_of, parse_expression
 from edgekd.distill.phases import has_head
 from edgekd.distill.quantizing import load_quantized
 from edgekd.distill.resolve import require_trainable, resolve
@@ -88,7 +88,7 @@ def _opened(
     require_trainable(recipe, splits, stages, unlabelled)
     run = open_run(recipe, folder, splits, session, unlabelled, stages=stages)
     session.reporter.note(f"run folder {run.folder}")
-    for text in _lowered(asked, recipe, splits):
+    for text in (*_lowered(asked, recipe, splits), *_replaced(asked, recipe)):
         session.reporter.note(text)
     with run.locked() if session.is_main else nullcontext(), session.deadline.catching_signals():
         yield Context(run, session, splits, resolve_scheme(profile, recipe.quantize), unlabelled)
@@ -99,6 +99,17 @@ def _lowered(asked: Recipe, recipe: Recipe, splits: Splits) -> Iterator[str]:
     way = recipe.test.way
     if recipe.test.enabled and asked.test.way is None and way != WAY:
         yield f"{splits.test.name} has {way} test classes: episodes are {way}-way instead of {WAY}-way"
+
+
+def _replaced(asked: Recipe, recipe: Recipe) -> Iterator[str]:
+    """Say which keys of the teacher that a recipe file sets were changed by the method."""
+    before, after = asked.teacher, adapt_recipe(asked.model_copy(update={"student": recipe.student})).teacher
+    for key in sorted(before.model_fields_set):
+        if getattr(before, key) != getattr(after, key):
+            yield (
+                f"method '{recipe.distill.method}' takes teacher.{key}={getattr(after, key)} in the place of "
+                f"{getattr(before, key)}"
+            )
 
 
 def _train(context: Context, stages: Sequence[str]) -> None:

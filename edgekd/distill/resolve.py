@@ -134,8 +134,10 @@ def require_trainable(
         RecipeError: a term of the distillation method cannot be built between these networks.
         RecipeError: the best epoch is to be chosen by the accuracy on classes that no head knows; or as
             `require_teacher`.
-        DataError: a split has too few classes or images for a stage, its validation or the test protocol.
+        DataError: there is one training class alone; or a split has too few classes or images for a stage, its
+            validation or the test protocol.
     """
+    _require_classes(recipe, splits.train, stages)
     require_teacher(recipe.teacher, splits.train)
     _require_student(recipe, splits.train.channels)
     if "distill" in stages:
@@ -163,6 +165,18 @@ def require_trainable(
     )
     if test.enabled:
         _require_episodes(splits.test, test.way_among(splits.test.n_classes), test.shots, test.query, "test")
+
+
+def _require_classes(recipe: Recipe, images: ImageSet, stages: Collection[str]) -> None:
+    """Refuse images of one class where a stage learns to tell classes apart."""
+    labelled = {"scratch", "head", "assist"} | (set() if recipe.teacher.weights else {"teach"})
+    if needs_of(recipe.distill.method, recipe.distill.options).head:
+        labelled.add("distill")
+    if images.n_classes < 2 and labelled & set(stages):
+        raise DataError(
+            f"{images.name} has one training class, {images.class_names[0]}: there is nothing to tell it apart from; "
+            "images need two classes at least, in a folder each. Images without labels go into distill.images"
+        )
 
 
 def dims_of(student: Backbone, teacher: Backbone, images: ImageSet, unlabelled: ImageSet | None = None) -> Dims:

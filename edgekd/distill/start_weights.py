@@ -20,6 +20,10 @@ from edgekd.recipe import Start, Teacher
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 ROTATION = "rotation"  # the mark in the file of a teacher that learned rotations: their weight
 
+CONVERSION = """\
+  import torch; from safetensors.torch import save_file; state = torch.load({before!r}, "cpu", weights_only=True)
+  save_file({{key: value.clone().contiguous() for key, value in state.items()}}, {after!r})"""
+
 Role = Literal["teacher", "student"]
 
 _S = TypeVar("_S", bound=Start)
@@ -124,7 +128,8 @@ def require_weights(role: Role, settings: Start, images: ImageSet) -> None:
     if path.suffix in PICKLES:
         raise RunError(
             f"{path} may be a pickle, which is never loaded; give a {role}.safetensors of another run, or with "
-            f"{role}.new_head=true a backbone's state as safetensors"
+            f"{role}.new_head=true a backbone's state as safetensors. Where you trust the file, Python converts it:\n"
+            f"{CONVERSION.format(before=str(path), after=str(path.with_suffix('.safetensors')))}"
         )
     snapshot = load_snapshot(path)
     _require_marks(role, settings, snapshot, path)

@@ -147,3 +147,10 @@ def test_what_can_be_fixed_exits_2_and_says_how(
     assert complaint in " ".join(error.split())
     assert "Traceback" not in error
     assert not list(Path().glob("runs/*/t*"))  # neither a teacher nor trials
+
+
+def test_a_time_budget_that_ends_before_the_search_exits_75(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], glyphs: Path
+) -> None:
+    assert run(monkeypatch, "search", "--recipe", str(glyphs), "--cpu", "--time-budget", "0.1s") == 75
+    assert "the same command goes on" in capsys.readouterr().out

@@ -71,7 +71,7 @@ def test_embeddings_have_the_stated_width(spec: str, channels: int, size: int, e
     [
         ("conv5-64", "Did you mean 'conv4'"),
         ("", "unknown backbone ''"),
-        ("conv4:", "unknown backbone 'conv4:'"),
+        ("conv4:", "nothing follows ':'; for example conv4"),
         ("conv4-wide", "'wide' is not one width, nor 4"),
         ("conv4-0", "a width is 1 to"),
         ("conv4-9999999999", "a width is 1 to"),
@@ -95,6 +95,8 @@ def test_embeddings_have_the_stated_width(spec: str, channels: int, size: int, e
         ("convnet9:8-8", "nor 3 joined"),
         ("cnn5:7", "not the height of its images, 8 to 256 pixels; for example cnn5:32"),
         ("cnn3:big", "for example cnn3:32"),
+        ("timm:", "nothing follows ':'; for example timm:resnetv2_50"),
+        ("conv4-", "nothing follows '-'; for example conv4"),
         ("mlp", "write its inputs.*for example mlp:784-400"),
         ("mlp:784", "write its inputs"),
         ("mlp:784-0", "write its inputs"),
@@ -409,7 +411,7 @@ def test_a_network_of_unpublished_weights_sees_imagenet_pixels_with_those_of_a_f
     backbone = build_backbone(spec, channels, pretrained=True, fetch=False).eval()
     plain = build_backbone(spec, 3).eval()
     assert backbone.unpublished == plain.unpublished != ""
-    backbone.body[1].load_state_dict(plain.body.state_dict())  # type: ignore[operator, union-attr]
+    backbone.body.get_submodule("1").load_state_dict(plain.body.state_dict())
     images = torch.rand(2, channels, 32, 32) * 2 - 1
     torch.testing.assert_close(backbone(images), plain(ImageNetInput()(images)))
     shapes = map_shapes(plain, 32, 32)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from edgekd.distill.backbones import build_backbone
 from edgekd.distill.checkpoint import load_snapshot
 from edgekd.distill.context import Context
 from edgekd.distill.phases import distilled_stage, has_head
-from edgekd.distill.pipeline import load_data, load_images, open_run, run_distillation, stage_names
+from edgekd.distill.pipeline import load_data, load_images, open_run, run_distillation, run_teaching, stage_names
 from edgekd.distill.resolve import dims_of
 from edgekd.distill.session import Session, Silent, Stopped, open_session
 from edgekd.distill.stages import STAGES
@@ -129,6 +131,48 @@ def test_a_stopped_phase_goes_on_to_the_bit(tmp_path: Path, tiny_recipe: Path, l
         assert parts.manifest.stages[name].sha256 == record.sha256
 
 
+class Interrupter(Watcher):
+    """Sends this process SIGINT in the second step of each stage that it was not sent in before."""
+
+    def __init__(self, sent: set[str]) -> None:
+        super().__init__()
+        self.sent = sent
+
+    def step(self, images: int) -> None:
+        super().step(images)
+        if self.trained.count(self.current) == 2 and self.current not in self.sent:
+            self.sent.add(self.current)
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_in_every_stage_leaves_a_run_that_goes_on_to_the_bit(
+    tmp_path: Path, tiny_recipe: Path, loose: Path
+) -> None:
+    recipe = phased(tiny_recipe, loose, "teacher.epochs=1", "distill.epochs=2", "meta.batches_per_epoch=3")
+    whole, sent = run_distillation(recipe, tmp_path / "whole", session()), set[str]()
+    for _ in STAGE_NAMES:
+        with pytest.raises(Stopped, match="stopped by SIGINT") as stopped:
+            run_distillation(recipe, tmp_path / "parts", session(Interrupter(sent)))
+        assert stopped.value.by_signal
+    assert sent == set(STAGE_NAMES)
+    parts = run_distillation(recipe, tmp_path / "parts", session(Interrupter(sent)))
+    for name, record in whole.manifest.stages.items():
+        assert parts.manifest.stages[name].sha256 == record.sha256, name
+
+
+def test_distilling_after_teaching_in_one_folder_ends_as_one_command_does(tmp_path: Path, tiny_recipe: Path) -> None:
+    recipe = load_recipe(tiny_recipe, [*SHORT, "teacher.epochs=1", "distill.method=ce + kd", "meta.enabled=false"])
+    whole = run_distillation(recipe, tmp_path / "whole", session())
+    taught = run_teaching(recipe, tmp_path / "parts", session())
+    assert list(taught.manifest.stages) == ["teach"]
+    watcher = Watcher()
+    parts = run_distillation(recipe, tmp_path / "parts", session(watcher))
+    assert "teach" not in watcher.trained
+    assert parts.manifest.complete
+    for name, record in whole.manifest.stages.items():
+        assert parts.manifest.stages[name].sha256 == record.sha256, name
+
+
 def test_the_whole_chain_runs_and_refuses_other_images(tmp_path: Path, tiny_recipe: Path, loose: Path) -> None:
     recipe = phased(tiny_recipe, loose, "meta.batches_per_epoch=1")
     run = run_distillation(recipe, tmp_path / "run", session())
@@ -196,7 +240,7 @@ def test_stages_follow_the_method(assignments: list[str], names: list[str]) -> N
         (
             ["distill.method=at", "distill.options.at.layers=[7]"],
             RecipeError,
-            "at: the student conv4-8 has no layer 7: its layers are 1 to 4",
+            r'at: the student conv4-8 has no layer 7: its layers are 1 to 4; .* --set "distill\.options\.at\.layers=\[4\]"',
         ),
         (
             ["distill.method=feature_mse", "distill.options.feature_mse.projector=liner"],

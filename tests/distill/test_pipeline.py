@@ -91,6 +91,30 @@ def test_episodes_follow_the_few_classes_of_a_test_set_unless_their_number_is_as
         run_distillation(load_recipe(tiny_recipe, [*few, "test.way=5"]), tmp_path / "explicit", session())
 
 
+def test_images_of_one_class_are_refused(tmp_path: Path, tiny_recipe: Path, image_folder: Path) -> None:
+    shutil.copytree(image_folder, tmp_path / "one")
+    for folder in (tmp_path / "one" / "train").iterdir():
+        if folder.name != "train_3":
+            shutil.rmtree(folder)
+    data = [f"data.spec=folder:{tmp_path / 'one'}", "distill.batch_size=8", "teacher.batch_size=8"]
+    for method in ("ce", "ce + kd"):
+        with pytest.raises(DataError, match="one training class, train_3: there is nothing to tell it apart from"):
+            run_distillation(load_recipe(tiny_recipe, [*data, f"distill.method={method}"]), tmp_path / "run", session())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_a_recipe_file_names_is_not_replaced_in_silence(tmp_path: Path, tiny_recipe: Path) -> None:
+    short = ["distill.epochs=0", "teacher.epochs=0", "baseline.enabled=false", "meta.enabled=false"]
+    recipe = load_recipe(tiny_recipe, [*short, "distill.method=ce + self", "quantize.enabled=false"])
+    watcher = Watcher()
+    run_distillation(recipe, tmp_path / "run", session(watcher))
+    expected = "method 'ce + self' takes teacher.backbone=conv4-8 in the place of resnet12:4"
+    assert [note for note in watcher.notes if "in the place of" in note] == [expected]
+    again = Watcher()
+    run_distillation(load_recipe(tmp_path / "run" / "recipe.toml"), tmp_path / "run", session(again))
+    assert not [note for note in again.notes if "in the place of" in note]
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, tiny_recipe: Path) -> None:
     run_distillation(load_recipe(tiny_recipe), tmp_path / "run", session())
     watcher = Watcher()

@@ -102,7 +102,9 @@ def test_a_pretrained_student_sees_imagenet_pixels_in_every_stage(
 
 @pytest.mark.parametrize("spec", ["mobilenetv2:small-0.35", "conv4-8"])
 @pytest.mark.parametrize("role", ["teacher", "student"])
-def test_imagenet_pixels_go_with_a_file_of_any_backbone(tmp_path: Path, tiny_recipe: Path, role: str, spec: str) -> None:
+def test_imagenet_pixels_go_with_a_file_of_any_backbone(
+    tmp_path: Path, tiny_recipe: Path, role: str, spec: str
+) -> None:
     state = build_backbone(spec, 3).body.state_dict()
     save_snapshot(tmp_path / "plain.safetensors", Snapshot(state, {}))
     options = [
@@ -202,3 +204,29 @@ def test_rotations_are_marked_and_their_lack_is_told(tmp_path: Path, tiny_recipe
 def test_only_a_student_with_weights_has_a_start() -> None:
     assert "start" not in stage_names(load_recipe(None))
     assert "start" in stage_names(load_recipe(None, ["student.weights=/x.safetensors"]))
+
+
+def test_weights_that_are_not_finite_are_told_by_file_and_tensor(
+    tmp_path: Path, tiny_recipe: Path, first: Path
+) -> None:
+    snapshot, path = load_snapshot(first), tmp_path / "broken.safetensors"
+    name = next(name for name in snapshot.tensors if name.endswith("norm2.weight"))
+    broken = snapshot.tensors[name].clone()
+    broken[0] = float("nan")
+    save_snapshot(path, Snapshot({**snapshot.tensors, name: broken}, snapshot.values))
+    with pytest.raises(RunError, match=r"broken\.safetensors holds weights .* NaN .* first in .*norm2\.weight"):
+        ran(tiny_recipe, tmp_path / "run", [f"student.weights={path}"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_and_a_pickle_are_refused_with_what_to_do(tmp_path: Path, tiny_recipe: Path) -> None:
+    with pytest.raises(RunError, match="is a folder; name the safetensors file in it"):
+        ran(tiny_recipe, tmp_path / "run", [f"student.weights={tmp_path}"])
+    backbone, pickled = build_backbone("conv4-8", 3), tmp_path / "mine.pth"
+    torch.save(backbone.body.state_dict(), pickled)
+    with pytest.raises(RunError, match="never loaded") as refused:
+        ran(tiny_recipe, tmp_path / "run", [f"student.weights={pickled}"])
+    exec("\n".join(line.strip() for line in str(refused.value).splitlines()[1:]), {})
+    options = [f"student.weights={tmp_path / 'mine.safetensors'}", "student.new_head=true", "distill.epochs=0"]
+    found = weights(ran(tiny_recipe, tmp_path / "run", options).stage_file("start"))
+    assert torch.equal(found["backbone.body.conv1.weight"], backbone.state_dict()["body.conv1.weight"])

@@ -186,4 +186,8 @@ def _split(spec: str) -> tuple[str, str]:
         name, found, argument = spec.partition(separator)
         if name in BACKBONES and found and argument:
             return name, argument
+        if name in BACKBONES and found:
+            raise RecipeError(
+                f"backbone '{spec}': nothing follows '{separator}'; for example {EXAMPLES.get(name, name)}"
+            )
     raise RecipeError(unknown("backbone", spec, BACKBONES))

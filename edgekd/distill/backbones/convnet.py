@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edgekd.distill.backbones.base import MAX_WIDTH, Backbone, Request, register
-from edgekd.distill.backbones.imagenet import from_files
 from edgekd.distill.backbones.conv4 import build_blocks
+from edgekd.distill.backbones.imagenet import from_files
 from edgekd.errors import RecipeError
 
 MAX_DEPTH = 16

@@ -42,11 +42,7 @@ def resnet12(request: Request) -> Backbone:
     https://arxiv.org/abs/2003.04390; its code has no dropout. Element-wise dropout after each block:
     Y. Tian et al., Rethinking Few-Shot Image Classification, ECCV 2020, https://arxiv.org/abs/2003.11539.
     """
-    asked = (
-        request
-        if request.argument
-        else Request(request.spec, DEFAULT_BASE, request.in_channels, request.drop)
-    )
+    asked = request if request.argument else Request(request.spec, DEFAULT_BASE, request.in_channels, request.drop)
     return _build(asked, parse_widths(asked, growth=(1, 2, 4, 8)))
 
 

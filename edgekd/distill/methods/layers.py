@@ -54,7 +54,21 @@ def require_layers(term: str, dims: Dims, layers: Layers, teacher_layers: Layers
     ):
         for layer in wanted:
             if layer not in maps:
-                raise missing_layer(network_name(term, network, maps), layer, len(maps))
+                refusal = missing_layer(network_name(term, network, maps), layer, len(maps))
+                raise RecipeError(f"{refusal}{_instead(term, dims, layers)}")
+
+
+def _instead(term: str, dims: Dims, layers: Layers) -> str:
+    """Return the setting that names layers which both networks have, "" where there are none."""
+    both = sorted(set(dims.student_maps) & set(dims.teacher_maps))
+    fitting = [layer for layer in layers if layer in both] or both[-1:]
+    if not fitting:
+        return ""
+    key = f"distill.options.{term}"
+    return (
+        f'; set what both have, --set "{key}.layers={fitting}", and with {key}.teacher_layers those of the teacher '
+        "where they are counted differently"
+    )
 
 
 def network_name(term: str, network: str, maps: Mapping[int, MapShape]) -> str:

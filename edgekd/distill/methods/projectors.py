@@ -83,7 +83,10 @@ def _conv(before: int, after: int, maps: bool) -> nn.Module:
     D. Chen et al., Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022, arXiv 2203.14001.
     """
     if not maps:
-        raise RecipeError("projector conv needs maps: name layers, or take linear or mlp for embeddings")
+        raise RecipeError(
+            "projector conv needs maps, and embeddings are compared: name layers, for feature_mse with --set "
+            '"distill.options.feature_mse.layers=[4]", or take linear or mlp'
+        )
     inner = max(1, after // CONV_REDUCTION)
     return nn.Sequential(
         nn.Conv2d(before, inner, 1, bias=False),

@@ -46,9 +46,8 @@ def compare_runs(runs: Sequence[Run], *, stages: Sequence[str] = (), against: Ru
     """Compare runs on the same test images, at `stages` (all where empty).
 
     Settings are compared pair by pair at each stage, or with that of `against` alone; and within each setting, the
-    distilled student with the one from scratch.
-    A student that gets its head after distilling is compared with it. p-values are corrected over everything that is
-    compared.
+    distilled student, with its head where that is trained later, with the one from scratch. p-values are corrected over
+    everything that is compared.
 
     Raises:
         UsageError: the same run twice, other test images, a stage that no run has, or no finished stage at all.

@@ -240,7 +240,7 @@ def test_stages_follow_the_method(assignments: list[str], names: list[str]) -> N
         (
             ["distill.method=at", "distill.options.at.layers=[7]"],
             RecipeError,
-            r'at: the student conv4-8 has no layer 7: its layers are 1 to 4; .* --set "distill\.options\.at\.layers=\[4\]"',
+            r'at: the student conv4-8 has no layer 7: its layers are 1 to 4; .*"distill\.options\.at\.layers=\[4\]"',
         ),
         (
             ["distill.method=feature_mse", "distill.options.feature_mse.projector=liner"],

@@ -161,7 +161,7 @@ def test_the_trivial_solution_is_no_minimum() -> None:
         ((3,), (5,), Projection("none"), "none cannot take 3 dimensions to 5; take linear"),
         ((3, 2, 2), (5, 2, 2), Projection("none"), "none cannot take 3 channels to 5; take linear"),
         ((5,), (5,), Projection("none", "down"), "direction = 'down' means nothing; take linear"),
-        ((3,), (5,), Projection("conv"), "conv needs maps, .* feature_mse.layers=.*, or take linear or mlp"),
+        ((3,), (5,), Projection("conv"), "conv needs maps, .*feature_mse.layers=.*, or take linear or mlp"),
         ((3,), (5,), Projection("linear", "up", 4), "width is 4; .* only direction = 'middle' takes one"),
         ((3,), (5,), Projection("linear", "middle", -1), "width is -1; it is above 0"),
     ],

@@ -310,10 +310,10 @@ def test_the_time_of_compiling_is_not_taken_for_that_of_a_step(
     stage = make_stage(new_task())
 
     def slow_at_first(step: int) -> Batch:
-        time.sleep(0.4 * (step == 0))
+        time.sleep(2.2 * (step == 0))
         return stage.batch(step)
 
-    session = open_session("fp32", 0, 3.0, cpu=True, compile_networks=compiled)
+    session = open_session("fp32", 0, 8.0, cpu=True, compile_networks=compiled)
     slow = dataclasses.replace(stage, batch=slow_at_first, validation=None)
     if compiled:
         fit(slow, make_run(tmp_path / "run"), session)

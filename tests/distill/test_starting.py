@@ -60,7 +60,13 @@ def test_what_scratch_and_distilling_begin_with_is_the_file(tmp_path: Path, tiny
 def test_a_head_is_trained_on_the_frozen_encoder_and_then_all_layers(
     tmp_path: Path, tiny_recipe: Path, first: Path
 ) -> None:
-    steady = ["distill.schedule=step", "distill.warmup_epochs=0", "student.finetune_factor=0.5", "distill.lr=0.01"]
+    steady = [
+        "distill.schedule=step",
+        "distill.milestones=[1000]",
+        "distill.warmup_epochs=0",
+        "student.finetune_factor=0.5",
+        "distill.lr=0.01",
+    ]
     options = [f"student.weights={first}", "student.new_head=true", "student.freeze_epochs=1", *steady]
     run = ran(tiny_recipe, tmp_path / "run", options)
     before, start, after = weights(first), weights(run.stage_file("start")), weights(run.stage_file("distill"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from itertools import chain, islice
 
 import onnx
@@ -23,6 +24,7 @@ from edgekd.verify.windows import WINDOWED, count_as_runtimes
 
 _LONGEST_FLAW = 500  # characters
 _MOST_FLAWS = 20
+_CIRCLE_SHOWN = 6  # nodes
 _COPIES = 8  # of the model, that the library may hold at a time
 
 
@@ -87,6 +89,7 @@ def _check(model: onnx.ModelProto) -> None:
     for item in model.opset_import:
         if item.domain in STANDARD_DOMAINS and item.version > known:
             raise ModelError(f"it needs opset {item.version}, the installed onnx library knows up to {known}")
+    _require_no_cycle(model.graph)
     tensors = [item.type.tensor_type for item in model.graph.output if item.type.HasField("tensor_type")]
     shapeless = [tensor for tensor in tensors if not tensor.HasField("shape")]
     for tensor in shapeless:  # the checker wants the field, runtimes do without
@@ -97,6 +100,21 @@ def _check(model: onnx.ModelProto) -> None:
         raise ModelError(f"it breaks the ONNX specification: {_line(error)}") from error
     for tensor in shapeless:
         tensor.ClearField("shape")
+
+
+def _require_no_cycle(graph: onnx.GraphProto) -> None:
+    """The specification calls nodes in a wrong order and nodes that wait for each other by one name; these differ."""
+    nodes = [node.name or f"{node.op_type} {number}" for number, node in enumerate(graph.node)]
+    writers = {tensor: number for number, node in enumerate(graph.node) for tensor in node.output if tensor}
+    reads = {
+        number: {writers[name] for name in node.input if name in writers} for number, node in enumerate(graph.node)
+    }
+    try:
+        TopologicalSorter(reads).prepare()
+    except CycleError as error:
+        circle = [nodes[number] for number in error.args[1]]
+        shown = circle if len(circle) <= _CIRCLE_SHOWN else [*circle[:_CIRCLE_SHOWN], "..."]
+        raise ModelError(f"its nodes form a cycle: {' -> '.join(shown)}") from error
 
 
 def _counted_as_runtimes(model: onnx.ModelProto) -> onnx.ModelProto:

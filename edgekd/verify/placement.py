@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from edgekd.axes import axes_of
 from edgekd.profile import HardwareProfile, Region
 from edgekd.verify.facts import Facts
 from edgekd.verify.graph import Graph
@@ -56,9 +57,9 @@ def with_graph(facts: Facts, graph: Graph) -> Facts:
     return replace(facts, graph=graph, memory=memory_of(graph))
 
 
-def spread(buffer: Buffer, region: Region, *, planar: bool = False) -> Spread:
-    """Return how banks hold a tensor (batch, channels, height, width); `planar`: one channel a bank."""
-    channels = buffer.shape[1] if len(buffer.shape) > 1 else 1
+def spread(buffer: Buffer, region: Region, *, planar: bool = False, axis: int = 1) -> Spread:
+    """Return how banks hold a tensor (batch, ...) with its channels on `axis`; `planar`: one channel a bank."""
+    channels = buffer.shape[axis] if len(buffer.shape) > axis else 1
     lanes, banks = 1 if planar else region.interleaved_channels, region.banks or 1
     plane_bytes = math.ceil(buffer.bytes / max(channels, 1))
     layers = math.ceil(channels / (lanes * banks))  # how often the channels go round all banks
@@ -67,7 +68,12 @@ def spread(buffer: Buffer, region: Region, *, planar: bool = False) -> Spread:
 
 def spreads_of(plan: Plan, region: Region, inputs: Sequence[str], *, planar: bool = False) -> tuple[Spread, ...]:
     """Return how the region holds every tensor of a plan; with `planar` the network's `inputs` one channel a bank."""
-    return tuple(spread(item, region, planar=planar and item.tensor in inputs) for item in plan.buffers)
+    return tuple(
+        spread(item, region, planar=planar, axis=axes_of(item.shape).channels)
+        if item.tensor in inputs
+        else spread(item, region)
+        for item in plan.buffers
+    )
 
 
 def bank_need(spreads: Sequence[Spread], region: Region) -> int | None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from edgekd.profile import HardwareProfile, Region, load_profile
 from edgekd.verify.facts import Facts
-from edgekd.verify.placement import bank_need, deployed_plan, fullest_crowd, spread
-from edgekd.verify.planner import Buffer
+from edgekd.verify.placement import bank_need, deployed_plan, fullest_crowd, spread, spreads_of
+from edgekd.verify.planner import Buffer, plan_arena
 from edgekd.verify.rules import Finding, check_all
 
 Analyse = Callable[[Any], Facts]
@@ -44,6 +44,15 @@ def image(channels: int, side: int, first: int = 0, last: int = 0) -> Buffer:
 def test_how_channels_lie_in_banks(channels: int, planar: bool, banks: int, bank_bytes: int) -> None:
     lies = spread(image(channels, 84), REGION, planar=planar)
     assert (lies.banks, lies.bank_bytes) == (banks, bank_bytes)
+
+
+def test_an_image_with_its_channels_last_lies_as_its_twin() -> None:
+    last = Buffer("pixels", (1, 84, 84, 3), 3 * 84 * 84, 0, 1)
+    first = Buffer("pixels", (1, 3, 84, 84), 3 * 84 * 84, 0, 1)
+    for planar in (False, True):
+        lies = [spreads_of(plan_arena((item,)), REGION, ["pixels"], planar=planar)[0] for item in (first, last)]
+        assert lies[0].banks == lies[1].banks == (3 if planar else 1)
+        assert lies[0].bank_bytes == lies[1].bank_bytes
 
 
 def test_conv4_64_at_84_does_not_fit_the_max78000_though_its_bytes_do(

@@ -53,9 +53,17 @@ def function(name: str, *callees: str) -> onnx.FunctionProto:
     return helper.make_function("custom", name, ["t0"], [f"t{len(steps)}"], steps, CUSTOM)
 
 
-@refused_as("topologically sorted")
+@refused_as(r"its nodes form a cycle: .+ -> ")
 def cycle(model: onnx.ModelProto) -> None:
     model.graph.node[0].input[0] = model.graph.output[0].name
+
+
+@refused_as("topologically sorted")
+def wrong_order(model: onnx.ModelProto) -> None:
+    first = onnx.NodeProto()
+    first.CopyFrom(model.graph.node[0])
+    del model.graph.node[0]
+    model.graph.node.append(first)
 
 
 @refused_as("single static assignment")

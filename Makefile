@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 DEMO   := demo
 EXTRAS ?= train,dev
 
-.PHONY: help install demo test lint types format bench clean
+.PHONY: help install demo test test-all lint types format bench clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -26,8 +26,13 @@ demo: $(STAMP)  ## Teacher, student, INT8 file, verdict and the table, in the fo
 	cd $(DEMO) && ../$(BIN)/edgekd export --int8
 	cd $(DEMO) && ../$(BIN)/edgekd verify model.onnx
 
-test: $(STAMP)  ## Every test, on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 5
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 5
+
+test: $(STAMP)  ## The tests, on two cores, without those marked slow
+	$(PYTEST) -m "not slow"
+
+test-all: $(STAMP)  ## Every test
+	$(PYTEST)
 
 lint: $(STAMP)  ## ruff, rules and format
 	$(BIN)/ruff check .

@@ -45,4 +45,11 @@ def command(folder: Path | None, output: Path, *, pot: bool, dynamic_batch: bool
     )
     click.echo(f"{done.golden}: golden vectors")
     click.echo(f"onnxruntime against the trained model: {done.parity}")
-    click.echo(f"Next: edgekd verify {done.path}")
+    click.echo(f"Next: {_next(done.path, done.manifest.data.spec)}")
+
+
+def _next(path: Path, spec: str) -> str:
+    """Return the command that verifies the file; it is told images at a path, which no file may name."""
+    import shlex
+
+    return shlex.join(["edgekd", "verify", str(path), *(["--data", spec] if ":" in spec else [])])

@@ -254,9 +254,9 @@ def test_with_skip_bad_the_whole_chain_works(
     assert "test_1/003.png" in output
     assert run(monkeypatch, "export", "--int8") == 0
     protocol = ("--query", "5", "--episodes", "50")
-    assert run(monkeypatch, "verify", "model.onnx", "--skip-bad", *protocol) == 0
+    assert run(monkeypatch, "verify", "model.onnx", *data, *protocol) == 0
     assert "data-fingerprint" in capsys.readouterr().out
-    assert run(monkeypatch, "verify", "model.onnx", *protocol) == 2
+    assert run(monkeypatch, "verify", "model.onnx", *data[:2], *protocol) == 2
     assert "test_1/003.png" in capsys.readouterr().err
 
 

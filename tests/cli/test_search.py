@@ -63,6 +63,7 @@ def profile(folder: Path, text: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_two_workers_search_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], glyphs: Path
 ) -> None:

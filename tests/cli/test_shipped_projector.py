@@ -51,9 +51,11 @@ def test_the_projector_is_in_the_file_and_counts(
     student, teacher = (load_snapshot(run.stage_file(stage)).part("network") for stage in ("distill", "teach"))
     assert torch.equal(student["head.weight"], teacher["head.weight"])
     edgekd("export", "--int8", "--run", "run")
-    edgekd("verify", "model.onnx", "--episodes", "20", "--query", "5", "--json", "report.json")
+    data = run.recipe.data.spec
+    edgekd("verify", "model.onnx", "--data", data, "--episodes", "20", "--query", "5", "--json", "report.json")
     report = json.loads((tmp_path / "report.json").read_text())
     conv4 = 8 * 9 * (3 + 8 + 8 + 8) + 4 * 8
     assert report["params"]["total"] == conv4 + (8 * 4 + 4 * 4 * 9 + 4 * 32) + (4 + 4 + 32)
     assert len(run.manifest.base_mean) == 32
+    assert report["engines"]
     assert all(row["max_lsb"] == 0 for row in report["engines"])

@@ -145,6 +145,7 @@ class Interrupter(Watcher):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_every_stage_leaves_a_run_that_goes_on_to_the_bit(
     tmp_path: Path, tiny_recipe: Path, loose: Path
 ) -> None:

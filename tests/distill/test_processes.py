@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 ONE_STEP = """
 import sys
 from pathlib import Path
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -62,6 +64,7 @@ if session.is_main:
 
 CONTRAST = """
 import sys
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import distributed
@@ -98,6 +101,7 @@ def launch(processes: int, *arguments: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_one_process(tmp_path: Path, image_folder: Path) -> None:
     script = tmp_path / "step.py"
     script.write_text(ONE_STEP)
@@ -117,6 +121,7 @@ def test_gradients_are_those_of_one_process(tmp_path: Path, image_folder: Path) 
         assert abs(gradient - two[name]).max() / scale < 1e-4, name
 
 
+@pytest.mark.slow
 def test_contrastive_memories_and_gradients_are_those_of_one_process(
     tmp_path: Path,
 ) -> None:
@@ -141,6 +146,7 @@ def test_contrastive_memories_and_gradients_are_those_of_one_process(
         torch.testing.assert_close(found[name], value, msg=name)
 
 
+@pytest.mark.slow
 def test_the_chain_runs_on_two_processes(tmp_path: Path, tiny_recipe: Path) -> None:
     launch(2, "-m", "--", "edgekd", "distill", "--recipe", str(tiny_recipe), "--cpu", folder=tmp_path)
     (run,) = tmp_path.glob("runs/*")
@@ -151,6 +157,7 @@ def test_the_chain_runs_on_two_processes(tmp_path: Path, tiny_recipe: Path) -> N
     assert len({(line["stage"], line["step"]) for line in steps}) == len(steps)  # one process writes
 
 
+@pytest.mark.slow
 def test_a_loss_that_does_not_reach_the_head_runs_on_two_processes(
     tmp_path: Path, tiny_recipe: Path, image_folder: Path
 ) -> None:

@@ -25,6 +25,7 @@ def _session(reporter: StopAt | None = None) -> Session:
     return opened
 
 
+@pytest.mark.slow
 def test_it_ends_bit_identical(tmp_path: Path, tiny_recipe: Path) -> None:
     recipe = load_recipe(tiny_recipe, [*SHORT, *FEW, f"distill.method={METHOD}"])
     whole = run_distillation(recipe, tmp_path / "whole", _session())

@@ -50,7 +50,7 @@ def test_messages_nested_too_deep(save: Save, refused: Refused) -> None:
             while size >= 0x80:
                 length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
             content = tag + length + bytes([size]) + content
-    assert "not an ONNX file" in refused(save(b"\x3a\xff\xff\x03"[:1] + content[1:]))
+    assert "is cut off, or computes nothing" in refused(save(b"\x3a" + content[1:]))
 
 
 def test_a_sparse_file_of_3_gb_is_refused_by_its_size(

@@ -20,6 +20,7 @@ def fuzz(model: Path, *options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_1000_mutants_end_in_a_report_or_an_error(tmp_path: Path, qcdq: type[Any], seed: int) -> None:
     net = qcdq(3, 8).conv(4, clip=(-7, 7)).pool().conv(4, groups=2, scale=[2.0**-8] * 4).global_pool().gemm(5, 4)

@@ -27,6 +27,7 @@ _STAND_INS: Mapping[str, tuple[str, tuple[int, ...] | slice]] = {
     "QLinearLeakyRelu": ("LeakyRelu", (0,)),
     "QLinearSigmoid": ("Sigmoid", (0,)),
 }
+_QGEMM_OUTPUT_SCALE = 7
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "undefined": ""}
 
 
@@ -83,6 +84,10 @@ def with_standard_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy in which operators that ONNX does not define are replaced by those of the same shape."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    if any(map(_leaves_floats, copy.graph.node)):
+        nodes = [part for node in copy.graph.node for part in _cast_to_float(node)]
+        del copy.graph.node[:]
+        copy.graph.node.extend(nodes)
     for node in copy.graph.node:
         if node.domain and node.op_type in _STAND_INS:
             op, inputs = _STAND_INS[node.op_type]
@@ -93,6 +98,20 @@ def with_standard_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
             del node.input[:]
             node.input.extend(kept)
     return copy
+
+
+def _leaves_floats(node: onnx.NodeProto) -> bool:
+    """Say whether the node is a QGemm without a scale of its output, which then is not quantized."""
+    return bool(node.domain) and node.op_type == "QGemm" and not any(node.input[_QGEMM_OUTPUT_SCALE:])
+
+
+def _cast_to_float(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Return the node, and a cast behind it where it leaves floats: its stand-in has the type of its input."""
+    if not _leaves_floats(node):
+        return [node]
+    output = node.output[0]
+    node.output[0] = f"{output}/integer"
+    return [node, onnx.helper.make_node("Cast", [node.output[0]], [output], to=onnx.TensorProto.FLOAT)]
 
 
 def value_of(item: onnx.ValueInfoProto) -> Value:

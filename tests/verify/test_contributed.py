@@ -113,3 +113,12 @@ def test_what_is_unknown_is_said(op: str, domain: str, said: str, tmp_path: Path
     assert finding.status == "unknown"
     assert f"{domain}.{op}" in finding.message
     assert said in finding.message
+
+
+def test_a_product_without_an_output_scale_leaves_floats(tmp_path: Path) -> None:
+    inputs = ["a", "s", "z", "w", "s_w", "z", "b"]
+    nodes = [helper.make_node("QGemm", inputs, ["f"], domain="com.microsoft")]
+    nodes.append(helper.make_node("QuantizeLinear", ["f", "s", "z"], ["y"]))
+    facts = saved(nodes, [1, 144], {"w": DENSE, "b": BIAS}, tmp_path / "model.onnx")
+    assert (facts.graph.values["f"].dtype, facts.graph.values["f"].shape) == ("float32", (1, 7))
+    assert facts.graph.values["y"].dtype == "int8"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from edgekd.errors import ModelError
 from edgekd.manifest import Manifest
 from edgekd.verify.activations import activations_of
 from edgekd.verify.costs import Costs, costs_of
@@ -44,7 +45,7 @@ def facts_of(graph: Graph) -> Facts:
     Raises:
         ModelError: it carries a manifest that is damaged.
     """
-    manifest = Manifest.from_metadata(graph.metadata)
+    manifest = _manifest_of(graph)
     layers = layers_of(graph, manifest.quantization.weight_bits if manifest else None)
     return Facts(
         graph=graph,
@@ -55,3 +56,10 @@ def facts_of(graph: Graph) -> Facts:
         costs=costs_of(graph, layers),
         memory=memory_of(graph),
     )
+
+
+def _manifest_of(graph: Graph) -> Manifest | None:
+    try:
+        return Manifest.from_metadata(graph.metadata)
+    except ModelError as error:
+        raise ModelError(f"{graph.path}: {error}") from error

@@ -41,6 +41,13 @@ def rising(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def several(way: int) -> int:
+    """Return `way` as it is; refuse episodes of one class."""
+    if way < 0 or way == 1:
+        raise ValueError("an episode has two classes at least; 0 takes 5, or as many as there are")
+    return way
+
+
 # What a term of the distillation loss may be told: by the name of the option.
 Options = dict[str, bool | int | float | str | tuple[int, ...]]
 _Scale = Annotated[float, Field(gt=0)]
@@ -63,6 +70,7 @@ class Schedule(Section):
 
     `cosine` falls to 0 at the last epoch, `step` multiplies by `gamma` at each of `milestones` (epochs), `inverse_sqrt`
     divides by sqrt(1 + epoch).
+    `start_size`: images begin with that share of their sides and grow to all of it in four equal phases.
     `adamw` ignores `momentum` and `nesterov`; `clip_norm` bounds the gradient's norm, 0 leaves it. `patience`: stop
     after so many epochs without a better validation score; 0 never stops early.
     """
@@ -81,6 +89,7 @@ class Schedule(Section):
     warmup_epochs: float = Field(default=0.5, ge=0)
     freeze_batchnorm: bool = False
     patience: float = Field(default=0.0, ge=0)
+    start_size: float = Field(default=1.0, gt=0, le=1)
 
     @model_validator(mode="after")
     def _require_milestones(self) -> Self:
@@ -96,16 +105,16 @@ class Learning(Schedule):
     """How a network learns; `learner` is one of `edgekd.distill.learners`, which looks only at the keys it needs.
 
     `batch_size` counts what the learner trains on, images, episodes or triplets; 0 leaves it to the learner. Where that
-    is not images, an epoch is `batches_per_epoch` batches. `way`, `shot` and `query` make an episode; `temperature` is
-    that of cosine logits; `inner_lr` and `inner_steps` are gradient steps on a support set; `margin` is that of
-    triplets, between squared distances.
+    is not images, an epoch is `batches_per_epoch` batches. `way`, `shot` and `query` make an episode, of 5 classes or
+    as many as there are where `way` is 0; `temperature` is that of cosine logits; `inner_lr` and `inner_steps` are
+    gradient steps on a support set; `margin` is that of triplets, between squared distances.
     """
 
     learner: str = "classifier"
     batch_size: int = Field(default=0, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     batches_per_epoch: int = Field(default=25, ge=1)
-    way: int = Field(default=5, ge=2)
+    way: Annotated[int, AfterValidator(several)] = 0
     shot: int = Field(default=1, ge=1)
     query: int = Field(default=15, ge=1)
     temperature: float = Field(default=10.0, gt=0)
@@ -176,6 +185,9 @@ class Distill(Schedule):
 
     `images` names other images to distill on (`folder:PATH` of any images, or a set as in `data.spec`, of which the
     training images are taken); their labels are not looked at, so no term may need labels. None: the training images.
+
+    `views`: after so many epochs their augmented images come again, in the same batches, and a trained teacher is not
+    asked about them again; 0 changes them anew in every epoch. The teacher sees images of full size in any case.
     """
 
     epochs: float = Field(default=6, ge=0, le=100_000)
@@ -184,6 +196,7 @@ class Distill(Schedule):
     method: str = DEFAULT_METHOD
     options: dict[str, Options] = Field(default_factory=dict)
     images: str | None = None
+    views: int = Field(default=0, ge=0)
 
 
 class Head(Schedule):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from edgekd.distill.answers import kept_answers
 from edgekd.distill.assistant import as_student
 from edgekd.distill.checkpoint import load_network
 from edgekd.distill.context import Context, look, still
 from edgekd.distill.engine import Batch, Stage, fit
 from edgekd.distill.feed import feed_of
 from edgekd.distill.finishing import finish_stage
-from edgekd.distill.methods import Needs, Samples, WeightedMethods, needs_of
+from edgekd.distill.methods import Needs, Outputs, Samples, WeightedMethods, needs_of
 from edgekd.distill.phases import build_terms
 from edgekd.distill.starting import finetuning, starts_with_head, student_at_start
 from edgekd.distill.tasks import Classifier, DistillTask
@@ -78,14 +81,17 @@ def _distilling(context: Context, name: str, recipe: Recipe, trio: Trio, needs: 
     unlabelled = context.unlabelled if name == "distill" else None
     feed = feed_of(context, name, schedule, unlabelled)
     total = max(1, math.ceil(schedule.epochs * feed.steps_per_epoch))
+    views = schedule.views * feed.steps_per_epoch
+    ask = _asking(context, name, teacher, trio.methods.teacher_layers, views) if teacher else None
 
     def batch(step: int) -> Batch:
-        chosen = feed.rows(step)
-        pixels, labels = feed.take(step)
+        drawn = step % views if views else step
+        chosen = feed.rows(drawn)
+        pixels, labels = feed.take_full(drawn)
         labels = labels if unlabelled is None else torch.full_like(labels, UNKNOWN)
         local = chosen[context.session.local_slice(len(chosen))].to(labels.device)
-        asked = {"teacher": look(context, teacher, pixels, trio.methods.teacher_layers)} if teacher else {}
-        return {"images": pixels, "samples": Samples(labels, local, step / total), **asked}
+        asked = {"teacher": ask(drawn, pixels)} if ask else {}
+        return {"images": feed.sized(pixels, step), "samples": Samples(labels, local, step / total), **asked}
 
     return Stage(
         name,
@@ -98,6 +104,15 @@ def _distilling(context: Context, name: str, recipe: Recipe, trio: Trio, needs: 
         starts_trained=starts_with_head(recipe.student),
         partial=not needs.labels,
     )
+
+
+def _asking(
+    context: Context, name: str, teacher: Classifier, layers: Sequence[int], views: int
+) -> Callable[[int, Tensor], Outputs]:
+    """Return what asks a still teacher about the pixels of a step; where steps come again, once about each."""
+    if not views:
+        return lambda _, pixels: look(context, teacher, pixels, layers)
+    return kept_answers(context, name, teacher, views)
 
 
 def _teacher(context: Context, recipe: Recipe, needs: Needs) -> Classifier | None:

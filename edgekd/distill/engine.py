@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable
 
@@ -51,11 +52,10 @@ def fit(stage: Stage, run: Run, session: Session) -> float:
 
 
 def clear_checkpoint(run: Run, stage: str) -> None:
-    """Delete the checkpoint of a stage whose result is on disk."""
+    """Delete the checkpoint of a stage whose result is on disk, and what lies beside it."""
     folder = run.folder / f"checkpoint-{stage}"
-    (folder / "state.safetensors").unlink(missing_ok=True)
     if folder.exists():
-        folder.rmdir()
+        shutil.rmtree(folder)
 
 
 def _train_in_memory(loop: Loop) -> None:

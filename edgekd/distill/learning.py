@@ -30,7 +30,7 @@ def learn(
     learner = build_learner(classifier, settings)
     images = TrainingImages.load(context.splits.train, context.run.recipe.augment, context.session)
     draw = learner.unit.draw(images.labels, settings, context.run.recipe.seed, name)
-    feed = Feed(name, images, draw.rows, draw.steps_per_epoch)
+    feed = Feed(name, images, draw.rows, draw.steps_per_epoch, settings)
     context.session.local_slice(settings.batch_size)  # whole episodes and triplets go to each process
     headed = classifier if learner.trains_head else None
     stage = Stage(

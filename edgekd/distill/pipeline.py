@@ -99,6 +99,8 @@ def _lowered(asked: Recipe, recipe: Recipe, splits: Splits) -> Iterator[str]:
     way = recipe.test.way
     if recipe.test.enabled and asked.test.way is None and way != WAY:
         yield f"{splits.test.name} has {way} test classes: episodes are {way}-way instead of {WAY}-way"
+    if recipe.meta.enabled and not asked.meta.way and recipe.meta.way != WAY:
+        yield f"{splits.train.name} has {recipe.meta.way} classes: meta trains on {recipe.meta.way}-way episodes"
 
 
 def _replaced(asked: Recipe, recipe: Recipe) -> Iterator[str]:

@@ -31,6 +31,11 @@ class Meter:
         """Begin to count anew."""
         self.began, self.images, self.steps = time.monotonic(), 0, 0
 
+    def restart(self) -> None:
+        """Begin anew, and count the arithmetic of the next step again: images may have grown."""
+        self.flops_per_step = 0
+        self.start()
+
     def step(self, images: int) -> None:
         """Count one step over so many images."""
         self.images += images

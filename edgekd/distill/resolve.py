@@ -14,6 +14,7 @@ from edgekd.distill.backbones import Backbone, build_backbone, require_input
 from edgekd.distill.backbones.projected import prefix_of
 from edgekd.distill.backbones.size import require_fit, widest_student
 from edgekd.distill.batches import require_batch
+from edgekd.distill.growing import smallest
 from edgekd.distill.learners import find_learner
 from edgekd.distill.methods import Dims, adapt_recipe, build_method, needs_of
 from edgekd.distill.quantize import added_parameters, require_quantizable
@@ -24,7 +25,7 @@ from edgekd.errors import DataError, ProfileError, RecipeError
 from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
-from edgekd.recipe import AUTO, Learning, Recipe, differing_keys, flatten, followed, section_of
+from edgekd.recipe import AUTO, WAY, Learning, Recipe, Schedule, differing_keys, flatten, followed, section_of
 from edgekd.text import counted
 
 _L = TypeVar("_L", bound=Learning)
@@ -57,7 +58,8 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits, chosen: Co
         require_fit(student, profile.params.max, profile.name, added)
     recipe = resolve_assistant(recipe, images)
     test = recipe.test.model_copy(update={"way": recipe.test.way_among(splits.test.n_classes)})
-    return recipe.model_copy(update={"teacher": _sized(recipe.teacher), "meta": _sized(recipe.meta), "test": test})
+    teacher, meta = (_sized(settings, images.n_classes) for settings in (recipe.teacher, recipe.meta))
+    return recipe.model_copy(update={"teacher": teacher, "meta": meta, "test": test})
 
 
 def _as_chosen(before: Recipe, after: Recipe, chosen: Collection[str]) -> Recipe:
@@ -83,10 +85,11 @@ def _with_pixels(recipe: Recipe, channels: int) -> Recipe:
     return recipe.model_copy(update={"teacher": teacher, "student": student})
 
 
-def _sized(settings: _L) -> _L:
-    """Put the learner's own batch size where the recipe leaves it open."""
+def _sized(settings: _L, classes: int) -> _L:
+    """Put the learner's own batch size and the classes of an episode where the recipe leaves them open."""
     default = find_learner(settings.learner).unit.batch_size
-    return settings.model_copy(update={"batch_size": settings.batch_size or default})
+    way = settings.way or max(2, min(WAY, classes))
+    return settings.model_copy(update={"batch_size": settings.batch_size or default, "way": way})
 
 
 def _adapted(recipe: Recipe, profile: HardwareProfile, scheme: QuantScheme, images: ImageSet) -> Recipe:
@@ -159,12 +162,34 @@ def require_trainable(
     for stage in {"assist", "connect", "distill", "head", "quantize", *started} & set(stages):
         n = len(unlabelled or splits.train) if stage == "distill" else len(labels)
         require_batch(n, getattr(recipe, section_of(stage)).batch_size, section_of(stage))
+    for stage in stages:
+        _require_start_size(recipe, splits.train, stage)
     validation, test = recipe.validation, recipe.test
     _require_episodes(
         splits.val, min(validation.way, splits.val.n_classes), validation.shots, validation.query, "validation"
     )
     if test.enabled:
         _require_episodes(splits.test, test.way_among(splits.test.n_classes), test.shots, test.query, "test")
+
+
+def _require_start_size(recipe: Recipe, images: ImageSet, stage: str) -> None:
+    """Refuse images that begin too small for the network that a stage trains."""
+    section = section_of(stage)
+    schedule = getattr(recipe, section, None)
+    if not isinstance(schedule, Schedule) or schedule.start_size == 1:
+        return
+    others = {
+        "teacher": recipe.teacher.backbone,
+        "assistant": recipe.assistant.backbone,
+        "connect": followed(recipe)[1],
+    }
+    spec = others.get(section, recipe.student.backbone)
+    with torch.random.fork_rng():
+        backbone = build_backbone(spec, images.channels)
+    try:
+        require_input(backbone, *smallest(schedule, images.height, images.width), images.channels)
+    except DataError as error:
+        raise RecipeError(f"{section}.start_size is {schedule.start_size:g}: {error}") from error
 
 
 def _require_classes(recipe: Recipe, images: ImageSet, stages: Collection[str]) -> None:
@@ -199,8 +224,18 @@ def _require_method(recipe: Recipe, images: ImageSet, unlabelled: ImageSet | Non
         student = build_backbone(recipe.student.backbone, images.channels)
         teacher = build_backbone(followed(recipe)[1], images.channels)
         dims = dims_of(student, teacher, images, unlabelled)
-        build_method(recipe.distill.method, dims, recipe.distill.options)
-    needs_of(recipe.distill.method, recipe.distill.options)
+        methods = build_method(recipe.distill.method, dims, recipe.distill.options)
+    needs = needs_of(recipe.distill.method, recipe.distill.options)
+    still = needs.teacher and not needs.online
+    if recipe.distill.views and not still:
+        raise RecipeError(
+            f"distill.views saves asking a trained teacher, and method '{recipe.distill.method}' has none; leave it out"
+        )
+    if still and methods.teacher_layers and (recipe.distill.views or recipe.distill.start_size < 1):
+        key = "views keeps embeddings and logits" if recipe.distill.views else "start_size makes the student's smaller"
+        raise RecipeError(
+            f"method '{recipe.distill.method}' compares maps of layers, and distill.{key}; leave one of them out"
+        )
 
 
 def _require_student(recipe: Recipe, channels: int) -> None:

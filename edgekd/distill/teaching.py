@@ -95,9 +95,9 @@ def _next_generation(context: Context, teacher: Classifier, name: str) -> Classi
 
     def batch(step: int) -> Batch:
         chosen = feed.rows(step)
-        pixels, labels = feed.take(step)
+        pixels, labels = feed.take_full(step)
         samples = Samples(labels, chosen[session.local_slice(len(chosen))].to(labels.device))
-        return {"images": pixels, "samples": samples, "teacher": look(context, teacher, pixels)}
+        return {"images": feed.sized(pixels, step), "samples": samples, "teacher": look(context, teacher, pixels)}
 
     validation = validation_of(context, pupil.backbone, classifier=pupil)
     stage = Stage(name, task, batch, schedule, feed.steps_per_epoch, schedule.batch_size, validation)

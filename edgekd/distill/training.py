@@ -211,7 +211,7 @@ class Loop:
                 line["measures"] = dict(figures)
             self.run.append_metrics(line)
             self.session.reporter.metrics(line)
-        self.meter.start()
+        self.meter.restart()
 
     def _out_of_patience(self) -> bool:
         patience_steps = self.stage.schedule.patience * self.stage.steps_per_epoch

@@ -91,6 +91,22 @@ def test_episodes_follow_the_few_classes_of_a_test_set_unless_their_number_is_as
         run_distillation(load_recipe(tiny_recipe, [*few, "test.way=5"]), tmp_path / "explicit", session())
 
 
+def test_training_episodes_follow_the_few_classes_there_are(tmp_path: Path, tiny_recipe: Path) -> None:
+    for seed, split in enumerate(("train", "val", "test")):
+        write_images(tmp_path / "two" / split, 2, 12, seed)
+    few = ["distill.method=ce", "quantize.enabled=false", "baseline.enabled=false", "distill.batch_size=8"]
+    few += [f"data.spec=folder:{tmp_path / 'two'}", "distill.epochs=1"]
+    watcher = Watcher()
+    run = run_distillation(load_recipe(tiny_recipe, few), tmp_path / "run", session(watcher))
+    assert run.recipe.meta.way == 2
+    assert "meta" in run.manifest.stages
+    assert any("train has 2 classes: meta trains on 2-way episodes" in note for note in watcher.notes)
+    with pytest.raises(DataError, match=r"5-way .* need 5 classes .*; 2 of 2 have them; lower meta\.way"):
+        run_distillation(load_recipe(tiny_recipe, [*few, "meta.way=5"]), tmp_path / "explicit", session())
+    with pytest.raises(RecipeError, match=r"meta\.way.*two classes at least"):
+        load_recipe(tiny_recipe, [*few, "meta.way=1"])
+
+
 def test_images_of_one_class_are_refused(tmp_path: Path, tiny_recipe: Path, image_folder: Path) -> None:
     shutil.copytree(image_folder, tmp_path / "one")
     for folder in (tmp_path / "one" / "train").iterdir():

@@ -94,4 +94,4 @@ def test_triplets_are_two_of_a_class_and_one_of_another() -> None:
 )
 def test_too_little_data_is_refused(name: str, labels: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        find_learner(name).unit.draw(torch.tensor(labels), Learning(batch_size=8), 0, "teach")
+        find_learner(name).unit.draw(torch.tensor(labels), Learning(batch_size=8, way=5), 0, "teach")

@@ -58,6 +58,9 @@ def pixels(finished: Run) -> NDArray[np.int8]:
     return to_int8(load_split(finished.recipe.data.spec, "test").images)
 
 
+QCDQ = ("QuantizeLinear", "DequantizeLinear")
+
+
 def session(
     path: Path | bytes, *, level: str = "ORT_ENABLE_ALL", int8_allowed: bool = False, optimized: Path | None = None
 ) -> onnxruntime.InferenceSession:
@@ -83,10 +86,10 @@ def optimized_kinds(path: Path, folder: Path, *, int8_allowed: bool = False) -> 
     return Counter(node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node)
 
 
-def quantized(scheme: QuantScheme, size: int) -> tuple[torch.nn.Module, ImageSet]:
+def quantized(scheme: QuantScheme, size: int, spec: str = "conv4-8") -> tuple[torch.nn.Module, ImageSet]:
     """A Conv4-8 with random weights, quantized by calibration on the images that come with it."""
     torch.manual_seed(0)
-    backbone = build_backbone("conv4-8", 3)
+    backbone = build_backbone(spec, 3)
     pixels = np.random.default_rng(0).integers(0, 256, (24, size, size, 3), dtype=np.uint8)
     images = ImageSet("random", pixels, np.arange(24) % 2, ("a", "b"))
     inputs = torch.tensor(to_int8(pixels)) / 128
@@ -216,6 +219,21 @@ def test_powers_of_two_are_exact(granularity: str, relu_unsigned: bool, size: in
     plain, optimized = (embed(content, to_int8(images.images), f"ORT_{level}_ALL") for level in ("DISABLE", "ENABLE"))
     assert np.array_equal(plain, optimized)
     assert len(np.unique(plain)) > 5
+
+
+@pytest.mark.parametrize("spec", ["convnet:8-8-8-8/4/signed", "convnet:8-8-8/2/signed"], ids=["pooled", "unpooled"])
+@pytest.mark.parametrize("scale", ["float", "power_of_two"])
+def test_a_signed_embedding_adds_nothing_to_the_file(spec: str, scale: str, tmp_path: Path) -> None:
+    """Its last ReLU is gone, and its last normalization is in the last convolution."""
+    scheme = QuantScheme.model_validate({"scale": scale, "relu_unsigned": False})
+    network, images = quantized(scheme, 32, spec)
+    model = export.to_integer_onnx(network, images)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert (kinds["Conv"], kinds["Relu"]) == (spec.count("8"), spec.count("8") - 1)
+    assert kinds.keys() <= {"Conv", "Relu", "MaxPool", "GlobalAveragePool", "Flatten", *QCDQ}
+    export.require_parity(export.compare(network, model, images.images), scheme)
+    embeddings = embed(model.SerializeToString(), to_int8(images.images))
+    assert embeddings.min() < 0 < embeddings.max()
 
 
 def test_biases_are_what_the_target_stores() -> None:

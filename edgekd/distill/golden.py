@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekd.distill.augment import normalize
-
-QUANTIZED = (nn.ReLU, nn.AdaptiveAvgPool2d)  # the modules whose outputs become integers
+from edgekd.distill.quantize import ROUNDED
 
 
 @torch.no_grad()
@@ -23,7 +22,7 @@ def float_activations(folded: nn.Module, images: NDArray[np.uint8]) -> list[NDAr
     def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         found.append(output.numpy().astype(np.float16))
 
-    handles = [module.register_forward_hook(keep) for module in folded.modules() if isinstance(module, QUANTIZED)]
+    handles = [module.register_forward_hook(keep) for module in folded.modules() if isinstance(module, ROUNDED)]
     try:
         folded.eval()(normalize(torch.tensor(images)))
     finally:

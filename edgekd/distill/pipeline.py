@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from edgekd.data import ImageSet, Splits, load_splits, load_unlabelled, with_turned_classes
+from edgekd.distill.backbones import outline
 from edgekd.distill.checkpoint import load_snapshot
 from edgekd.distill.context import Context
 from edgekd.distill.embed import mean_embedding
@@ -91,7 +92,8 @@ def _opened(
     for text in (*_lowered(asked, recipe, splits), *_replaced(asked, recipe)):
         session.reporter.note(text)
     with run.locked() if session.is_main else nullcontext(), session.deadline.catching_signals():
-        yield Context(run, session, splits, resolve_scheme(profile, recipe.quantize), unlabelled)
+        signed = outline(recipe.student.backbone, splits.train.channels).signed
+        yield Context(run, session, splits, resolve_scheme(profile, recipe.quantize, signed=signed), unlabelled)
 
 
 def _lowered(asked: Recipe, recipe: Recipe, splits: Splits) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """From a float backbone to a Brevitas one: fold BatchNorm, calibrate, replace layers by their quantized kind.
 
 The integer network: int8 pixels at scale 1/128; each Conv2d and Linear with signed symmetric weights and an int32 bias;
-each ReLU and the global pooling requantized to `act_bits`. Pooling by maximum and Flatten need no scale of their own.
+each ReLU, each Identity (a map of both signs) and the global pooling requantized to `act_bits`. Pooling by maximum and
+Flatten need no scale of their own.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ SUPPORTED = (
     nn.BatchNorm2d,
     nn.Dropout,
 )
+ROUNDED = (nn.ReLU, nn.Identity, nn.AdaptiveAvgPool2d)  # the modules whose outputs become integers
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,39 @@ def require_quantizable(backbone: Backbone, spec: str) -> None:
 def fold_batchnorm(backbone: nn.Module) -> fx.GraphModule:
     """Return a copy in evaluation mode in which each BatchNorm is folded into the convolution before it; no dropout.
 
+    One behind the global mean of a signed map too: maxima and means are of what was scaled and shifted before them.
+
     B. Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference,
     CVPR 2018, arXiv 1712.05877, section 3.2.
     """
-    return cast("fx.GraphModule", remove_dropout(fuse(copy.deepcopy(backbone).cpu().eval())))
+    network = copy.deepcopy(backbone).cpu().eval()
+    for name, module in [*network.named_modules()]:
+        if isinstance(module, nn.BatchNorm2d) and not module.affine:
+            _fold_into(_last_affine_norm(network, before=name), module)
+            network.set_submodule(name, nn.Dropout(0))  # goes with the dropouts
+    return cast("fx.GraphModule", remove_dropout(fuse(network)))
+
+
+def _last_affine_norm(network: nn.Module, before: str) -> nn.BatchNorm2d:
+    """Return the BatchNorm with a scale and a shift that is the nearest to the module called `before`."""
+    names = [name for name, _ in network.named_modules()]
+    passed = [network.get_submodule(name) for name in names[: names.index(before)]]
+    return next(module for module in reversed(passed) if isinstance(module, nn.BatchNorm2d) and module.affine)
+
+
+@torch.no_grad()
+def _fold_into(norm: nn.BatchNorm2d, later: nn.BatchNorm2d) -> None:
+    """Let `norm` do what `later` does, with nothing but maxima and means between them."""
+    assert later.running_mean is not None
+    assert later.running_var is not None
+    scale = (later.running_var + later.eps).rsqrt()
+    norm.weight.mul_(scale)
+    norm.bias.sub_(later.running_mean).mul_(scale)
 
 
 def calibrate_backbone(folded: fx.GraphModule, images: Tensor, scheme: QuantScheme) -> Calibration:
     """Run normalized images (n, c, h, w) through the folded network; choose each threshold by least squared error."""
-    outputs, shapes = calibrate.observe(folded, images, (nn.ReLU, nn.AdaptiveAvgPool2d), nn.AdaptiveAvgPool2d)
+    outputs, shapes = calibrate.observe(folded, images, ROUNDED, nn.AdaptiveAvgPool2d)
     choose = calibrate.power_of_two_threshold if scheme.scale == "power_of_two" else calibrate.float_threshold
     # Steps between zero and the clipping threshold, as Brevitas counts them.
     steps = 2**scheme.act_bits - 1 if scheme.relu_unsigned else 2 ** (scheme.act_bits - 1)
@@ -121,6 +147,12 @@ def _replacement(module: nn.Module, name: str, scheme: QuantScheme, calibration:
         quantizer = act_quantizer(scheme, calibration.thresholds[name])
         rectifier: nn.Module = QuantReLU(act_quant=quantizer, return_quant_tensor=True)
         return rectifier
+    if isinstance(module, nn.Identity):
+        from brevitas.nn import QuantIdentity
+
+        quantizer = act_quantizer(scheme, calibration.thresholds[name])
+        rounding: nn.Module = QuantIdentity(act_quant=quantizer, return_quant_tensor=True)
+        return rounding
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return _quantized_pool(scheme, calibration.thresholds[name], calibration.pool_shapes[name])
     return None

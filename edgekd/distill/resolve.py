@@ -54,6 +54,7 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits, chosen: Co
         added = 0
         if recipe.quantize.enabled:
             require_quantizable(student, spec)
+            scheme = resolve_scheme(profile, recipe.quantize, signed=student.signed)
             added = added_parameters(student, scheme, images.height, images.width)
         require_fit(student, profile.params.max, profile.name, added)
     recipe = resolve_assistant(recipe, images)

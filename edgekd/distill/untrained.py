@@ -39,12 +39,13 @@ def untrained_student(recipe: Recipe, profile: HardwareProfile, splits: Splits) 
         DataError: the images are too small for it.
         ProfileError: the profile allows no such bit-width.
     """
-    scheme, images, spec = resolve_scheme(profile, recipe.quantize), splits.train, recipe.student.backbone
+    images, spec = splits.train, recipe.student.backbone
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(recipe.seed, "untrained"))
         backbone = build_backbone(spec, images.channels)
         require_input(backbone, images.height, images.width, images.channels)
         quantize.require_quantizable(backbone, spec)
+        scheme = resolve_scheme(profile, recipe.quantize, signed=backbone.signed)
         _bias(backbone)
         folded = quantize.fold_batchnorm(backbone)
         calibration = quantize.calibrate_backbone(folded, calibration_images(splits, IMAGES, recipe.seed), scheme)

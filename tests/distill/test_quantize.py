@@ -10,15 +10,21 @@ from edgekd.errors import ModelError
 from edgekd.manifest import QuantScheme
 
 
-def trained_conv4(size: int = 32) -> tuple[nn.Module, Tensor]:
-    """A Conv4 whose BatchNorm statistics are those of the images, and the images."""
+def trained_conv4(size: int = 32, spec: str = "conv4-8") -> tuple[nn.Module, Tensor]:
+    """A Conv4 whose BatchNorm statistics are those of the images, and the images, of contrast from low to high."""
     torch.manual_seed(0)
-    backbone = build_backbone("conv4-8", 3)
+    backbone = build_backbone(spec, 3)
     images = torch.randint(0, 256, (16, 3, size, size)).float().sub(128).div(128)
+    images *= torch.linspace(0.1, 1, 16)[:, None, None, None]
+    settle_statistics(backbone, images)
+    return backbone, images
+
+
+def settle_statistics(backbone: nn.Module, images: Tensor) -> None:
     backbone.train()
-    for _ in range(20):
+    for _ in range(60):  # 0.9^60 of the start is left
         backbone(images)
-    return backbone.eval(), images
+    backbone.eval()
 
 
 def quantized(scheme: QuantScheme, size: int = 32) -> tuple[nn.Module, nn.Module, Tensor]:
@@ -31,8 +37,14 @@ def quantized(scheme: QuantScheme, size: int = 32) -> tuple[nn.Module, nn.Module
     )
 
 
-def test_folding_batchnorm_changes_nothing_but_rounding() -> None:
-    backbone, images = trained_conv4()
+@pytest.mark.parametrize("spec", ["conv4-8", "convnet:8-8-8/signed", "convnet:4-8-6/1/signed"])
+def test_folding_batchnorm_changes_nothing_but_rounding(spec: str) -> None:
+    backbone, images = trained_conv4(spec=spec)
+    for module in backbone.modules():  # scales of both signs, and shifts
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    settle_statistics(backbone, images)
     folded = quantize.fold_batchnorm(backbone)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     assert torch.allclose(folded(images), backbone(images), atol=1e-5)
@@ -46,6 +58,19 @@ def test_a_quantized_network_stays_close_to_the_float_one(scale: str, granularit
     backbone, network, images = quantized(scheme)
     cosine = nn.functional.cosine_similarity(network(images), backbone(images))
     assert float(cosine.detach().min()) > 0.99
+
+
+@pytest.mark.parametrize("scale", ["float", "power_of_two"])
+@pytest.mark.parametrize("spec", ["convnet:8-8-8/signed", "convnet:8-8-8/2/signed"], ids=["pooled", "unpooled"])
+def test_a_signed_network_keeps_its_mean_and_variance(spec: str, scale: str) -> None:
+    backbone, images = trained_conv4(spec=spec)
+    scheme = QuantScheme.model_validate({"scale": scale, "relu_unsigned": False})
+    folded = quantize.fold_batchnorm(backbone)
+    network = quantize.quantize_backbone(folded, scheme, quantize.calibrate_backbone(folded, images, scheme)).eval()
+    found, expected = network(images).detach(), backbone(images).detach()
+    assert torch.allclose(expected.mean(0), torch.zeros(8), atol=0.1)
+    assert torch.allclose(expected.var(0), torch.ones(8), atol=0.2)  # less what BatchNorm adds to a variance
+    assert float(nn.functional.cosine_similarity(found, expected).min()) > 0.95
 
 
 def test_embeddings_lie_on_a_power_of_two_grid() -> None:

@@ -23,7 +23,7 @@ class Backbone(nn.Module):
     `min_size` is the smallest height and width in pixels that leaves something to pool. `layers` names the submodules
     of `body` whose outputs (b, c, h, w) are its intermediate maps, from the first block to the last. `image_size`: the
     one height and width it takes, where a layer was built for it; `inputs`: the same of height x width x channels.
-    `unpublished`: why no weights can be fetched for it, "" where some can.
+    `signed`: its embedding has both signs. `unpublished`: why no weights can be fetched for it, "" where some can.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Backbone(nn.Module):
         layers: Sequence[str] = (),
         image_size: int | None = None,
         inputs: int | None = None,
+        signed: bool = False,
         unpublished: str = "",
     ) -> None:
         super().__init__()
@@ -46,6 +47,7 @@ class Backbone(nn.Module):
         self.layers = tuple(layers)
         self.image_size = image_size
         self.inputs = inputs
+        self.signed = signed
         self.unpublished = unpublished
         self.spec = ""
 

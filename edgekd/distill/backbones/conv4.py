@@ -12,6 +12,7 @@ from edgekd.distill.backbones.base import Backbone, Request, parse_widths, regis
 from edgekd.distill.backbones.imagenet import from_files
 
 DEFAULT_WIDTH = "64"
+SIGNED = "signed"
 
 
 @register("conv4")
@@ -29,27 +30,40 @@ def conv4(request: Request) -> Backbone:
     return build_blocks(request, widths, poolings=len(widths))
 
 
-def build_blocks(request: Request, widths: Sequence[int], poolings: int) -> Backbone:
-    """Build one block for each of `widths`, the first `poolings` of which pool, and a global mean behind them."""
+def build_blocks(request: Request, widths: Sequence[int], poolings: int, *, signed: bool = False) -> Backbone:
+    """Build one block for each of `widths`, the first `poolings` of which pool, and a global mean behind them.
+
+    `signed`: the last block has no ReLU, and what is left of the mean of each number of the embedding over the training
+    images is taken away, its variance made 1. Quantizing folds that into the last convolution: nothing is added.
+    """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
+    maps: list[str] = []
     for index, (before, after) in enumerate(pairwise((request.in_channels, *widths)), start=1):
-        layers |= _block(index, before, after, request.drop, pooled=index <= poolings)
+        act, pooled = SIGNED if signed and index == len(widths) else "relu", index <= poolings
+        layers |= _block(index, before, after, request.drop, act=act, pooled=pooled)
+        maps.append(f"{'maxpool' if pooled else act}{index}")
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
+    if signed:
+        layers["standardize"] = nn.BatchNorm2d(widths[-1], affine=False)
     layers["flatten"] = nn.Flatten()
     return Backbone(
         nn.Sequential(layers),
         in_channels=request.in_channels,
         embedding_dim=widths[-1],
         min_size=2**poolings,
-        layers=[f"{'maxpool' if index <= poolings else 'relu'}{index}" for index in range(1, len(widths) + 1)],
+        layers=maps,
+        signed=signed,
     )
 
 
-def _block(index: int, in_channels: int, width: int, drop: float, *, pooled: bool) -> OrderedDict[str, nn.Module]:
+def _block(
+    index: int, in_channels: int, width: int, drop: float, *, act: str, pooled: bool
+) -> OrderedDict[str, nn.Module]:
     conv = nn.Conv2d(in_channels, width, kernel_size=3, padding=1)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # bias=True, so there is one
-    layers: dict[str, nn.Module] = {"conv": conv, "norm": nn.BatchNorm2d(width), "relu": nn.ReLU()}
+    rectifier: nn.Module = nn.Identity() if act == SIGNED else nn.ReLU()  # where activations are rounded to integers
+    layers: dict[str, nn.Module] = {"conv": conv, "norm": nn.BatchNorm2d(width), act: rectifier}
     if pooled:
         layers["maxpool"] = nn.MaxPool2d(2)
     if drop:

@@ -22,8 +22,9 @@ class Search(Section):
     failed or had been seen before. `epochs` and `quantize_epochs` are those of a candidate: the schedules of the recipe
     are squeezed into them. Bounds are [smallest, largest]: `depth` in blocks, `unpooled` of how many of the last blocks
     do not pool, `width` of every block but the last and `embedding` of the last in channels, steps of `width_step`.
-    `weight_bits` are the bit-widths to choose from; none given: those of the profile, 8 where it does not say.
-    Candidates are compared on `episodes` of the validation classes; `startup_trials` are drawn at random.
+    `signed`: every student's embedding is (`convnet:.../signed`). `weight_bits` are the bit-widths to choose from; none
+    given: those of the profile, 8 where it does not say. Candidates are compared on `episodes` of the validation
+    classes; `startup_trials` are drawn at random.
     """
 
     trials: int = Field(default=20, ge=1, le=100_000)
@@ -35,6 +36,7 @@ class Search(Section):
     width: Annotated[tuple[Channels, Channels], Rising] = (16, 128)
     embedding: Annotated[tuple[Channels, Channels], Rising] = (32, 192)
     width_step: int = Field(default=8, ge=1)
+    signed: bool = False
     weight_bits: tuple[Bits, ...] = ()
     episodes: int = Field(default=2_000, ge=2)
     startup_trials: int = Field(default=10, ge=1)

@@ -71,7 +71,7 @@ class Space:
 
     def _spec(self, widths: Sequence[int], unpooled: int) -> str:
         poolings = max(0, min(len(widths) - unpooled, self.halvings))
-        return f"convnet:{'-'.join(map(str, widths))}/{poolings}"
+        return f"convnet:{'-'.join(map(str, widths))}/{poolings}{'/signed' if self.bounds.signed else ''}"
 
 
 def space_of(bounds: Search, profile: HardwareProfile, height: int, width: int) -> Space:

@@ -46,6 +46,12 @@ def test_a_candidate_is_made_of_what_is_suggested() -> None:
     }
 
 
+def test_every_candidate_is_signed_where_it_is_asked_for() -> None:
+    space = space_of(Search(depth=(2, 2), signed=True), CAPPED, 64, 64)
+    for candidate in (space.smallest, space.suggest(Highest())):
+        assert build_backbone(candidate.student, 3).signed
+
+
 @pytest.mark.parametrize(("size", "poolings"), [(16, 4), (15, 3), (64, 5)])
 def test_no_candidate_pools_away_the_image(size: int, poolings: int) -> None:
     bounds = Search(depth=(5, 5), unpooled=(0, 0), width=(8, 8), embedding=(8, 8))

@@ -1,6 +1,7 @@
 """The zoo: released students, a folder each; where they lie, what their files say, how to copy one.
 
 models/<name>/  recipe.toml  model.onnx  golden.npz  report.json  card.md
+                teacher.toml where the teacher was trained in a run of its own
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ WHEEL_FOLDER = Path(__file__).parent / "_models"
 CHECKOUT_FOLDER = Path(__file__).parent.parent / "models"
 
 RECIPE, MODEL, GOLDEN, REPORT, CARD = FILES = ("recipe.toml", "model.onnx", "golden.npz", "report.json", "card.md")
+TEACHER_RECIPE = "teacher.toml"
 MAIN_ENGINE = "onnxruntime"
 _FLOAT_STAGES = ("student", "meta", "head", "distill")  # the latest first
 
@@ -93,6 +95,11 @@ class ZooModel:
         return load_recipe(self.folder / RECIPE)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The names of its files."""
+        return (*FILES, TEACHER_RECIPE) if (self.folder / TEACHER_RECIPE).exists() else FILES
+
+    @property
     def about(self) -> tuple[str, ...]:
         """What the recipe's first comment lines say: what was trained on, in short, then anything else to know."""
         lines = (self.folder / RECIPE).read_text().splitlines()
@@ -145,7 +152,7 @@ def copy_model(model: ZooModel, folder: Path) -> None:
         StorageError: the folder cannot be written.
     """
     try:
-        content = {folder / name: (model.folder / name).read_bytes() for name in FILES}
+        content = {folder / name: (model.folder / name).read_bytes() for name in model.files}
     except OSError as error:
         raise ModelError(f"{model.folder} is not whole: {error.strerror} ({error.filename})") from error
     try:

@@ -14,7 +14,7 @@ from edgekd.onnx_session import Optimization, open_session
 from edgekd.profile import load_profile, profile_names
 from edgekd.verify import verify
 from edgekd.verify.integer.golden import golden_path, read_golden
-from edgekd.zoo import CARD, FILES, GOLDEN, MODEL, GoldenBound, ZooModel, find_model, zoo_names
+from edgekd.zoo import CARD, GOLDEN, MODEL, GoldenBound, ZooModel, find_model, zoo_names
 
 ROOT = Path(__file__).parent.parent
 ZOO = [find_model(name) for name in zoo_names()]
@@ -30,7 +30,7 @@ def test_there_are_released_models() -> None:
 
 @each
 def test_a_folder_is_whole_and_its_report_is_about_the_file(model: ZooModel) -> None:
-    assert {path.name for path in model.folder.iterdir()} == set(FILES)
+    assert {path.name for path in model.folder.iterdir()} == set(model.files)
     report = model.report
     assert report.model.sha256 == sha256_file(model.folder / MODEL)
     assert report.model.path == f"models/{model.name}/{MODEL}"

@@ -27,7 +27,7 @@ from edgekd.recipe import Recipe, to_toml
 from edgekd.report.card import model_card
 from edgekd.run import Run
 from edgekd.verify import Report, Request, verify
-from edgekd.zoo import CARD, GOLDEN, MODEL, RECIPE, REPORT, ZooModel
+from edgekd.zoo import CARD, GOLDEN, MODEL, RECIPE, REPORT, TEACHER_RECIPE, ZooModel
 
 EPISODES = 10_000
 MODELS = Path(__file__).parent.parent / "models"
@@ -86,7 +86,7 @@ def _renamed(stage: StageResult, name: str) -> StageResult:
 
 
 def release(run: Run, folder: Path, about: tuple[str, ...], *, pot: bool) -> None:
-    """Write model.onnx, golden.npz and recipe.toml.
+    """Write model.onnx, golden.npz and recipe.toml, and teacher.toml where the teacher comes from a run of its own.
 
     Raises:
         EdgekdError: the run is not finished, or cannot be released.
@@ -99,6 +99,14 @@ def release(run: Run, folder: Path, about: tuple[str, ...], *, pot: bool) -> Non
     write_bytes(folder / MODEL, model.SerializeToString())
     write_bytes(folder / GOLDEN, golden)
     write_text(folder / RECIPE, "".join(f"# {line}\n" for line in about) + recipe)
+    if teacher := recipe_of_teacher(run.recipe):
+        write_text(folder / TEACHER_RECIPE, to_toml(released_recipe(teacher)))
+
+
+def recipe_of_teacher(recipe: Recipe) -> Recipe | None:
+    """Return the recipe of the run that the teacher's weights lie in, None where they are of none."""
+    weights = recipe.teacher.weights
+    return Run.open(weights.parent).recipe if weights and (weights.parent / "manifest.json").exists() else None
 
 
 def report_of(folder: Path, episodes: int, more_ways: tuple[int, ...]) -> Report:

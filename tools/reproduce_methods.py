@@ -80,10 +80,10 @@ here have 49, 9 and 1, so that it outweighs the labels, and `at-light` has 10. `
 8 numbers, to tell 8,000 images apart; its term stays near 12 nats beside a cross-entropy of 0.3, and `crd-light` takes
 a tenth of it.
 
-On the 771 training characters of Omniglot what sets each image beside its teacher's output, or pairs of images beside its
-teacher's pairs, gains most. `adversarial` and `mmd` compare whole batches, not images, and say nothing of which image is
-which; `adversarial` scatters most of all. The hardest of 128 negatives is nearly the same character: `triplet-hard`
-falls together, as FaceNet warns; random ones do not.
+On the 771 training characters of Omniglot what sets each image beside its teacher's output, or pairs of images beside
+its teacher's pairs, gains most. `adversarial` and `mmd` compare whole batches, not images, and say nothing of which
+image is which; `adversarial` scatters most of all. The hardest of 128 negatives is nearly the same character:
+`triplet-hard` falls together, as FaceNet warns; random ones do not.
 """
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgekd.files import sha256_file
 from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.report.wording import certificate_line
-from edgekd.zoo import CARD, FILES, MODEL, RECIPE, GoldenBound, ZooModel
+from edgekd.zoo import CARD, MODEL, RECIPE, TEACHER_RECIPE, GoldenBound, ZooModel
 
 if TYPE_CHECKING:
     from edgekd.verify import Report
@@ -199,12 +199,17 @@ def _repeat(model: ZooModel) -> Iterator[str]:
         f"With the data where `edgekd data list` says, or with `--data {data}:PATH`:",
         "",
     )
-    yield f"    edgekd distill --recipe {model.name}/{RECIPE} --run runs/{model.name}"
+    own_teacher = TEACHER_RECIPE in model.files
+    teacher = ""
+    if own_teacher:
+        yield f"    edgekd teach --recipe {model.name}/{TEACHER_RECIPE} --run runs/{model.name}-teacher"
+        teacher = f" --teacher-weights runs/{model.name}-teacher/{model.recipe.teacher.weights}"
+    yield f"    edgekd distill --recipe {model.name}/{RECIPE}{teacher} --run runs/{model.name}"
     yield f"    edgekd export --int8{pot} --run runs/{model.name} --output {MODEL}"
     yield from (f"    edgekd verify {MODEL}", "")
     sections = {"teacher": model.recipe.teacher, "student": model.recipe.student}
     for name, section in sections.items():
-        if section.weights:
+        if section.weights and not (name == "teacher" and own_teacher):
             yield from (
                 f"The recipe names weights of the {name}, `{section.weights}`, which are no part of the zoo.",
                 "",
@@ -226,7 +231,7 @@ def exported_with_pot(model: ZooModel) -> bool:
 
 
 def _files(model: ZooModel) -> Iterator[str]:
-    rows = [(f"`{name}`", f"`{sha256_file(model.folder / name)}`") for name in FILES if name != CARD]
+    rows = [(f"`{name}`", f"`{sha256_file(model.folder / name)}`") for name in model.files if name != CARD]
     yield from ("## Files", "", *_table(("file", "SHA-256"), rows))
 
 

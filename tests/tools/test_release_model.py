@@ -14,7 +14,7 @@ from edgekd.distill.session import open_session
 from edgekd.errors import UsageError
 from edgekd.recipe import load_recipe
 from edgekd.run import Run
-from edgekd.zoo import FILES, ZooModel
+from edgekd.zoo import FILES, TEACHER_RECIPE, ZooModel, copy_model
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["teacher.epochs=0", "distill.epochs=1", "meta.enabled=false", "baseline.enabled=false", "quantize.method=ptq"]
@@ -65,6 +65,29 @@ def test_a_run_becomes_a_folder_of_the_zoo(
     card = (model.folder / "card.md").read_text()
     assert ("edgekd export --int8 --pot " in card) == pot
     assert ("bit for bit" in card) == pot
+
+
+def test_the_recipe_of_a_teacher_from_a_run_of_its_own_is_part_of_it(
+    tmp_path: Path, run: Run, image_folder: Path, data: Path
+) -> None:
+    weights = run.stage_file("teach")
+    recipe = run.recipe.model_copy(
+        update={"teacher": run.recipe.teacher.model_copy(update={"weights": weights, "epochs": 7})}
+    )
+    taught = run_distillation(recipe, tmp_path / "taught", open_session("fp32", 0, cpu=True))
+    done = release(tmp_path, data, str(taught.folder), "tiny", "--about", "Tiny checkers", "--episodes", "100")
+    assert done.returncode == 0, done.stderr
+    model = ZooModel("tiny", tmp_path / "zoo" / "tiny")
+    assert {path.name for path in model.folder.iterdir()} == set(model.files) == {*FILES, TEACHER_RECIPE}
+    teacher = load_recipe(model.folder / TEACHER_RECIPE)
+    assert teacher.teacher == run.recipe.teacher
+    assert teacher.data.spec == "miniimagenet"
+    card = (model.folder / "card.md").read_text()
+    assert "edgekd teach --recipe tiny/teacher.toml --run runs/tiny-teacher\n" in card
+    assert "--recipe tiny/recipe.toml --teacher-weights runs/tiny-teacher/teacher.safetensors --run runs/tiny\n" in card
+    assert "which are no part of the zoo" not in card
+    copy_model(model, tmp_path / "copy")
+    assert (tmp_path / "copy" / TEACHER_RECIPE).exists()
 
 
 def test_data_that_are_not_at_hand_are_named(tmp_path: Path, run: Run) -> None:

@@ -32,4 +32,4 @@ def test_episodes_hold_whole_classes_without_repetition() -> None:
 def test_too_few_images_for_training_episodes() -> None:
     labels = torch.arange(6).repeat_interleave(4)
     with pytest.raises(DataError, match=r"need 5 classes of 16 images; 0 of 6 have them"):
-        episode_rows(labels, Meta(), seed=0, stage="meta")
+        episode_rows(labels, Meta(way=5), seed=0, stage="meta")

@@ -32,24 +32,26 @@ def test_list_shows_every_student_with_its_numbers(monkeypatch: pytest.MonkeyPat
 def test_list_as_json_is_json_alone() -> None:
     facts = {row["name"]: row for row in json.loads(run("list", "--json"))}
     assert sorted(facts) == zoo_names()
-    found = facts["omniglot-conv4-72"]
+    found = facts["omniglot-conv4"]
     assert (found["data"], found["parameters"], found["weight_bytes"], found["macs"]) == (
         "omniglot",
-        140_904,
-        141_768,
-        12_358_656,
+        147_616,
+        148_528,
+        8_489_664,
     )
     assert {(row["way"], row["shot"], row["engine"]) for row in found["accuracy"]} == {
         (5, 1, "onnxruntime"),
         (5, 5, "onnxruntime"),
+        (20, 1, "onnxruntime"),
+        (20, 5, "onnxruntime"),
     }
     assert all(0.9 < row["mean"] < 1 for row in found["accuracy"])
 
 
 def test_a_copy_can_be_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "edgekd verify omniglot-conv4-72/model.onnx" in run("get", "omniglot-conv4-72")
-    folder = tmp_path / "omniglot-conv4-72"
+    assert "edgekd verify omniglot-conv4/model.onnx" in run("get", "omniglot-conv4")
+    folder = tmp_path / "omniglot-conv4"
     assert {path.name for path in folder.iterdir()} == set(FILES)
     monkeypatch.setattr(
         sys, "argv", ["edgekd", "verify", str(folder / "model.onnx"), "--static", "--json", "report.json"]
@@ -61,15 +63,15 @@ def test_a_copy_can_be_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_out_names_the_folder(tmp_path: Path) -> None:
-    run("get", "omniglot-conv4-72", "--out", str(tmp_path / "a" / "b"))
+    run("get", "omniglot-conv4", "--out", str(tmp_path / "a" / "b"))
     assert (tmp_path / "a" / "b" / "card.md").is_file()
 
 
 def test_an_unknown_name_exits_2_with_the_nearest(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["edgekd", "models", "get", "omniglot-conv4"])
+    monkeypatch.setattr(sys, "argv", ["edgekd", "models", "get", "omniglot-conv5"])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
-    assert "Did you mean 'omniglot-conv4-72'" in capsys.readouterr().err
+    assert "Did you mean 'omniglot-conv4'" in capsys.readouterr().err

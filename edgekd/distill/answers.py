@@ -51,7 +51,8 @@ class Answers:
 def kept_answers(context: Context, stage: str, teacher: Classifier, steps: int) -> Callable[[int, Tensor], Outputs]:
     """Return what answers for a still `teacher` about the pixels of each of so many steps, those of this process alone.
 
-    The table lies beside the checkpoint of `stage` and goes with it. It is one of this teacher: another begins anew.
+    The table lies beside the checkpoint of `stage` and goes with it. It is one of this teacher and of this process among so
+    many: with another teacher, or another number of processes, a new one begins.
 
     Raises:
         StorageError: the disk has no room for the table.
@@ -59,7 +60,8 @@ def kept_answers(context: Context, stage: str, teacher: Classifier, steps: int) 
     session, run = context.session, context.run
     batch_size = run.recipe.distill.batch_size // session.world
     teacher_file = run.manifest.stages[followed(run.recipe)[0]]
-    path = run.folder / f"checkpoint-{stage}" / f"answers-{teacher_file.sha256[:12]}-{session.rank}.f32"
+    name = f"answers-{teacher_file.sha256[:12]}-{session.rank}of{session.world}.f32"
+    path = run.folder / f"checkpoint-{stage}" / name
     answers = Answers(path, steps * batch_size, teacher.backbone.embedding_dim, teacher.head.out_features)
 
     def ask(step: int, pixels: Tensor) -> Outputs:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
 from edgekd.distill import distilling
-from edgekd.distill.answers import Answers
+from edgekd.distill.answers import Answers, kept_answers
+from edgekd.distill.backbones import build_backbone
 from edgekd.distill.checkpoint import load_snapshot
-from edgekd.distill.context import look
+from edgekd.distill.context import Context, look
 from edgekd.distill.methods import Outputs
 from edgekd.distill.pipeline import run_distillation
 from edgekd.distill.session import Session, Stopped, open_session
+from edgekd.distill.tasks import Classifier
 from edgekd.errors import RecipeError, StorageError
 from edgekd.recipe import load_recipe
 from tests.distill.stopping import StopAt
@@ -103,6 +106,35 @@ def test_a_stopped_run_ends_bit_identical(tmp_path: Path, tiny_recipe: Path, sto
     parts = run_distillation(recipe, tmp_path / "parts", session())
     a, b = (load_snapshot(run.stage_file("distill")).tensors for run in (whole, parts))
     assert all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+@dataclass(frozen=True)
+class OneOf(Session):
+    """Seen as the first of several processes."""
+
+    processes: int = 1
+
+    @property
+    def world(self) -> int:
+        return self.processes
+
+
+def test_other_processes_have_other_rows(tmp_path: Path, tiny_recipe: Path) -> None:
+    """A run that goes on with another number of processes takes no answer for that about another image."""
+    recipe = load_recipe(tiny_recipe, [*SHORT, *BARE, "distill.epochs=0"])
+    alone = session()
+    run = run_distillation(recipe, tmp_path / "run", alone)
+    teacher = Classifier(build_backbone("conv4-4", 3), 2)
+    asked: list[int] = []
+
+    def ask(processes: int, rows: int) -> None:
+        context = Context(run, OneOf(**vars(alone), processes=processes), *[cast(Any, None)] * 2)
+        kept_answers(context, "distill", teacher, STEPS)(1, torch.zeros(rows, 3, 16, 16))
+        asked.append(len(list(run.folder.glob("checkpoint-distill/answers-*"))))
+
+    for processes in (1, 2, 1):
+        ask(processes, recipe.distill.batch_size // processes)
+    assert asked == [1, 2, 2]
 
 
 @pytest.mark.parametrize(

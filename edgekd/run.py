@@ -127,6 +127,10 @@ class Run:
         record = StageRecord(file=file, sha256=sha256_file(self.folder / file), seconds=seconds, result=result)
         self._update(stages={**self.manifest.stages, stage: record})
 
+    def adopt(self, stages: Mapping[str, StageRecord]) -> None:
+        """Record stages that were made in another run; their files are here already."""
+        self._update(stages={**self.manifest.stages, **stages})
+
     def finish(self, base_mean: tuple[float, ...]) -> None:
         """Mark the run complete; `base_mean` is the deployed student's mean embedding of the training classes."""
         self._update(base_mean=base_mean, complete=True)

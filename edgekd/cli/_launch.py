@@ -45,7 +45,14 @@ def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["dis
         if not session.is_main:
             console.quiet = True
         try:
-            run = train(recipe, options["folder"], session, skip_bad=options["skip_bad"], chosen=chosen)
+            run = train(
+                recipe,
+                options["folder"],
+                session,
+                skip_bad=options["skip_bad"],
+                chosen=chosen,
+                reuse=options["reuse"],
+            )
         except Stopped as stopped:
             console.print(f"Stopped: {stopped}. Everything is saved; the same command goes on.", soft_wrap=True)
             ctx.exit(stopped_code(by_signal=stopped.by_signal))

@@ -143,6 +143,12 @@ student_options = _together(
     click.option("--no-baseline", is_flag=True, help="Do not train the student from scratch for comparison."),
     click.option("--ptq", is_flag=True, help="Quantize by calibration only, without quantization-aware training."),
     click.option("--pot", is_flag=True, help="Quantize with power-of-two scales only."),
+    click.option(
+        "--reuse",
+        metavar="RUN",
+        type=click.Path(path_type=Path),
+        help="Take over from this run the stages that would come out the same: to quantize, fine-tune or distill anew.",
+    ),
     click.option("--no-quantize", is_flag=True, help="End with the float student: to compare methods, not to export."),
 )
 

@@ -51,8 +51,8 @@ class Answers:
 def kept_answers(context: Context, stage: str, teacher: Classifier, steps: int) -> Callable[[int, Tensor], Outputs]:
     """Return what answers for a still `teacher` about the pixels of each of so many steps, those of this process alone.
 
-    The table lies beside the checkpoint of `stage` and goes with it. It is one of this teacher and of this process among so
-    many: with another teacher, or another number of processes, a new one begins.
+    The table lies beside the checkpoint of `stage` and goes with it. It is one of this teacher, and of this process of
+    so many: with another teacher, or another number of processes, a new one begins.
 
     Raises:
         StorageError: the disk has no room for the table.

@@ -15,6 +15,7 @@ from edgekd.distill.methods import METHODS, adapt_recipe, needs_of, parse_expres
 from edgekd.distill.phases import has_head
 from edgekd.distill.quantizing import load_quantized
 from edgekd.distill.resolve import require_trainable, resolve
+from edgekd.distill.reuse import reusable, reuse_stages
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session
 from edgekd.distill.stages import MADE_WITH, STAGES, fed_by
@@ -37,16 +38,18 @@ def run_distillation(
     *,
     skip_bad: bool = False,
     chosen: Collection[str] = (),
+    reuse: Path | None = None,
 ) -> Run:
     """Run every stage of `recipe` that is not done yet, in `folder` or one named after data, student and recipe.
 
-    `chosen` are the dotted keys that no method may change, as in `resolve`.
+    `chosen` are the dotted keys that no method may change, as in `resolve`. A new run takes over from the run folder
+    `reuse` the stages that `recipe` would make in the same way.
 
     Raises:
         EdgekdError: the profile, data, recipe or run folder is wrong; the message says what to change.
         Stopped: the time budget is used up or a signal came; the same call goes on.
     """
-    with _opened(recipe, folder, session, skip_bad=skip_bad, chosen=chosen) as context:
+    with _opened(recipe, folder, session, skip_bad=skip_bad, chosen=chosen, reuse=reuse) as context:
         _train(context, stage_names(context.run.recipe))
         _finish(context)
     return context.run
@@ -59,13 +62,15 @@ def run_teaching(
     *,
     skip_bad: bool = False,
     chosen: Collection[str] = (),
+    reuse: Path | None = None,
 ) -> Run:
     """Train the teacher of `recipe` alone; the run is left unfinished, and `run_distillation` goes on with it.
 
     Raises:
         EdgekdError, Stopped: as `run_distillation`.
     """
-    with _opened(recipe, folder, session, skip_bad=skip_bad, stages=("teach",), chosen=chosen) as context:
+    stages = ("teach",)
+    with _opened(recipe, folder, session, skip_bad=skip_bad, stages=stages, chosen=chosen, reuse=reuse) as context:
         _train(context, ["teach"])
     return context.run
 
@@ -79,6 +84,7 @@ def _opened(
     skip_bad: bool,
     stages: Collection[str] = (),
     chosen: Collection[str] = (),
+    reuse: Path | None = None,
 ) -> Iterator[Context]:
     """Resolve `recipe`, refuse what `stages` (all of the recipe's, where none is named) could not do, open the run."""
     profile = load_profile(recipe.profile)
@@ -87,13 +93,24 @@ def _opened(
     asked, recipe = recipe, resolve(recipe, profile, splits, chosen)
     stages = stages or stage_names(recipe)
     require_trainable(recipe, splits, stages, unlabelled)
-    run = open_run(recipe, folder, splits, session, unlabelled, stages=stages)
+    folder = folder or RUNS_FOLDER / default_name(recipe)
+    fingerprints = splits.test.fingerprint, unlabelled.fingerprint if unlabelled else ""
+    taken = reusable(Run.open(reuse), recipe, stages, fingerprints) if reuse and not _begun(folder) else []
+    own = [name for name in stages if name not in taken]
+    run = open_run(recipe, folder, splits, session, unlabelled, stages=own)
     session.reporter.note(f"run folder {run.folder}")
     for text in (*_lowered(asked, recipe, splits), *_replaced(asked, recipe)):
         session.reporter.note(text)
     with run.locked() if session.is_main else nullcontext(), session.deadline.catching_signals():
         signed = outline(recipe.student.backbone, splits.train.channels).signed
+        if reuse:
+            reuse_stages(run, Run.open(reuse), taken, session)
         yield Context(run, session, splits, resolve_scheme(profile, recipe.quantize, signed=signed), unlabelled)
+
+
+def _begun(folder: Path) -> bool:
+    """Return whether there is a run in `folder` that has finished a stage: it goes on with its own."""
+    return (folder / "manifest.json").exists() and bool(Run.open(folder).manifest.stages)
 
 
 def _lowered(asked: Recipe, recipe: Recipe, splits: Splits) -> Iterator[str]:
@@ -202,25 +219,26 @@ def stage_names(recipe: Recipe) -> list[str]:
 
 def open_run(
     recipe: Recipe,
-    folder: Path | None,
+    folder: Path,
     splits: Splits,
     session: Session,
     unlabelled: ImageSet | None = None,
     *,
-    stages: Collection[str] = (),
+    stages: Collection[str] | None = None,
 ) -> Run:
     """Open the run folder of this recipe, or start it once the weights that `stages` begin with are at hand.
+
+    Without `stages` those of the recipe are meant.
 
     Raises:
         RunError: the folder belongs to another recipe or other images; the recipe's weights cannot be used.
         DataError: they are of a network of other classes.
         ModelError: published weights cannot be had.
     """
-    folder = folder or RUNS_FOLDER / default_name(recipe)
     fingerprint = unlabelled.fingerprint if unlabelled else ""
     with _main_first(session):
         if not (folder / "manifest.json").exists():
-            _require_weights(recipe, splits.train, session, stages or stage_names(recipe))
+            _require_weights(recipe, splits.train, session, stage_names(recipe) if stages is None else stages)
             return Run.create(folder, recipe, data_ref(recipe, splits), library_versions(*LIBRARIES), fingerprint)
         run = Run.open(folder)
         run.require_recipe(recipe)

@@ -56,6 +56,7 @@ def damaged(tmp_path: Path, image_folder: Path) -> Path:
         (["distill", "--time-budget", "5x"], "'5x' is not a duration such as 90s, 20m or 1.5h"),
         (["distill", "--time-budget", "0s"], "'0s' is not a duration"),
         (["distill", "--time-budget", ""], "is not a duration"),
+        (["distill", "--recipe", "TINY", "--reuse", "absent"], "absent is not a run folder (no manifest.json)"),
         (["distill", "--recipe", "absent.toml"], "no recipe at absent.toml"),
         (["distill", "--set", "distil.epochs=3"], "unknown key 'distil'. Did you mean 'distill'"),
         (["distill", "--set", "distill.epochs"], "is not key=value"),

@@ -128,7 +128,7 @@ def test_other_processes_have_other_rows(tmp_path: Path, tiny_recipe: Path) -> N
     asked: list[int] = []
 
     def ask(processes: int, rows: int) -> None:
-        context = Context(run, OneOf(**vars(alone), processes=processes), *[cast(Any, None)] * 2)
+        context = Context(run, OneOf(**vars(alone), processes=processes), *[cast("Any", None)] * 2)
         kept_answers(context, "distill", teacher, STEPS)(1, torch.zeros(rows, 3, 16, 16))
         asked.append(len(list(run.folder.glob("checkpoint-distill/answers-*"))))
 

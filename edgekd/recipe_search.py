@@ -24,7 +24,8 @@ class Search(Section):
     do not pool, `width` of every block but the last and `embedding` of the last in channels, steps of `width_step`.
     `signed`: every student's embedding is (`convnet:.../signed`). `weight_bits` are the bit-widths to choose from; none
     given: those of the profile, 8 where it does not say. Candidates are compared on `episodes` of the validation
-    classes; `startup_trials` are drawn at random.
+    classes. The students in `first` are tried before others, with the widest weights; `startup_trials` are drawn at
+    random.
     """
 
     trials: int = Field(default=20, ge=1, le=100_000)
@@ -39,4 +40,5 @@ class Search(Section):
     signed: bool = False
     weight_bits: tuple[Bits, ...] = ()
     episodes: int = Field(default=2_000, ge=2)
+    first: tuple[str, ...] = ()
     startup_trials: int = Field(default=10, ge=1)

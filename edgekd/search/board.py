@@ -38,6 +38,10 @@ class Board:
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(study.study_name)
 
+    def queue(self, choices: Mapping[str, int]) -> None:
+        """Have the candidate of these choices tried before others, once."""
+        self.study.enqueue_trial(dict(choices), skip_if_exists=True)
+
     def claim(self, space: Space, seed: int, while_waiting: Callable[[], None]) -> Claim | None:
         """Return what to work on: what a worker of this folder left when it died, else something new, else None.
 

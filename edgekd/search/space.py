@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from edgekd.errors import ProfileError
+from edgekd.errors import ProfileError, RecipeError
 from edgekd.profile import HardwareProfile
 from edgekd.recipe import Search
 
@@ -38,6 +39,30 @@ class Chooser(Protocol):
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Suggests what was decided before, the last of the choices where nothing was; `all` is what it suggested.
+
+    Raises:
+        ValueError: what was decided is not to choose from.
+    """
+
+    decided: dict[str, int]
+    all: dict[str, int] = field(default_factory=dict)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
+        """Return the number that was decided."""
+        value = self.decided[name]
+        if value not in range(low, high + 1, step):
+            raise ValueError(f"its {name} is {value}, and those to choose from are {low} to {high} in steps of {step}")
+        self.all[name] = value
+        return value
+
+    def suggest_categorical(self, name: str, choices: Sequence[int]) -> int:
+        """Return the last choice."""
+        return self.all.setdefault(name, choices[-1])
+
+
+@dataclass(frozen=True)
 class Space:
     """Plain networks of 3x3 convolutions within `bounds`, for images that can be halved `halvings` times."""
 
@@ -56,6 +81,29 @@ class Space:
         if len(self.weight_bits) > 1:
             bits = chooser.suggest_categorical("weight_bits", self.weight_bits)
         return Candidate(student=self._spec(widths, unpooled), weight_bits=bits)
+
+    def choices_of(self, student: str) -> dict[str, int]:
+        """Return what must be suggested for `student`, with the widest weights there are.
+
+        Raises:
+            RecipeError: it is none of the space; the message says why.
+        """
+        written = re.fullmatch(r"convnet:(\d+(?:-\d+)*)/(\d+)(?:/signed)?", student)
+        if not written:
+            raise RecipeError(f"search.first: '{student}' is not written as a result is, {self.smallest.student}")
+        *widths, embedding = map(int, written[1].split("-"))
+        depth, unpooled = len(widths) + 1, len(widths) + 1 - int(written[2])
+        named = {f"width{block}": width for block, width in enumerate(widths, 1)}
+        chosen = Chosen(
+            {"depth": depth, "unpooled": min(unpooled, self.bounds.unpooled[1]), **named, "embedding": embedding}
+        )
+        try:
+            found = self.suggest(chosen).student
+        except ValueError as error:
+            raise RecipeError(f"search.first: {student} is not among those searched: {error}") from error
+        if found != student:
+            raise RecipeError(f"search.first: {student} is not among those searched, {found} is; compare search.signed")
+        return chosen.all
 
     @property
     def smallest(self) -> Candidate:

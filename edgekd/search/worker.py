@@ -87,6 +87,7 @@ def run_search(
     profile = load_profile(recipe.profile)
     splits = load_data(recipe, session, skip_bad=skip_bad)
     space = space_of(recipe.search, profile, splits.train.height, splits.train.width)
+    first = [space.choices_of(student) for student in recipe.search.first]
     require_searchable(recipe, space.smallest)
     require_startable(recipe, splits, space.smallest, chosen)
     folder = open_folder(place.folder or RUNS_FOLDER / default_name(recipe), recipe, lambda: None)
@@ -95,7 +96,9 @@ def run_search(
     with session.deadline.catching_signals(), folder.working() as worker:
         with folder.deciding(lambda: None):
             study = open_study(storage, place.name or default_name(recipe), recipe, fingerprints)
-        board = Board(study, storage, folder, worker)
+            board = Board(study, storage, folder, worker)
+            for choices in first:
+                board.queue(choices)
         session.reporter.note(f"search folder {folder.path}")
         stopped = _work_through(Work(recipe, profile, splits, space, folder, board, session, skip_bad))
     outcome = outcome_of(study.study_name, profile.name, board.trials())

@@ -79,6 +79,19 @@ def test_workers_get_different_candidates_and_no_more_than_there_are(tmp_path: P
     host.die()
 
 
+def test_what_is_queued_is_tried_first_and_once(tmp_path: Path, storage: str | Path) -> None:
+    host, students = Host(tmp_path / "a", storage), ("convnet:64-8/2", "convnet:8-16-8/3")
+    for _ in range(2):  # every worker queues them
+        board = host.worker()
+        for student in students:
+            board.queue(space().choices_of(student))
+    claims = [claim(board), claim(host.worker()), claim(board)]
+    assert tuple(found.candidate.student for found in claims[:2]) == students
+    assert claims[2].candidate.student not in students
+    assert [found.number for found in claims] == [0, 1, 2]
+    host.die()
+
+
 def test_what_a_dead_worker_had_in_hand_is_gone_on_with(tmp_path: Path, storage: str | Path) -> None:
     host = Host(tmp_path / "a", storage)
     first = host.worker()

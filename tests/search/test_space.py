@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 
 from edgekd.distill.backbones import build_backbone
-from edgekd.errors import ProfileError
+from edgekd.errors import ProfileError, RecipeError
 from edgekd.profile import HardwareProfile, load_profile
 from edgekd.recipe import Search
-from edgekd.search.space import Candidate, space_of
+from edgekd.search.space import Candidate, Chosen, space_of
 
 CAPPED = HardwareProfile.from_text('name = "capped"\n[params]\nmax = 1000\n')
 
@@ -86,3 +86,30 @@ def test_the_smallest_is_the_least_of_all() -> None:
 def test_a_profile_that_cannot_be_searched_under(text: str, bits: tuple[int, ...], message: str) -> None:
     with pytest.raises(ProfileError, match=message):
         space_of(Search(weight_bits=bits), profile(text), 32, 32)
+
+
+def test_a_student_that_is_named_is_made_of_its_choices() -> None:
+    bounds = Search(depth=(2, 4), unpooled=(0, 2), width=(8, 30), embedding=(16, 33), signed=True)
+    space = space_of(bounds, load_profile("max78000"), 64, 64)
+    choices = space.choices_of("convnet:8-24-32/2/signed")
+    assert choices == {"depth": 3, "unpooled": 1, "width1": 8, "width2": 24, "embedding": 32, "weight_bits": 8}
+    assert space.suggest(Chosen(choices)).student == "convnet:8-24-32/2/signed"
+    small = space_of(Search(depth=(5, 5), unpooled=(0, 0), width=(8, 8), embedding=(8, 8)), CAPPED, 16, 16)
+    assert small.choices_of("convnet:8-8-8-8-8/4")["unpooled"] == 0  # the fifth has nothing to halve
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ("conv4-64", "'conv4-64' is not written as a result is, convnet:16-16-32/2$"),
+        ("convnet:16-16-32", "is not written as"),
+        ("convnet:16-20-32/3", "its width2 is 20, and those to choose from are 16 to 128 in steps of 8"),
+        ("convnet:16-32/2", "its depth is 2, and those to choose from are 3 to 5"),
+        ("convnet:16-16-32/0", "is not among those searched, convnet:16-16-32/2 is"),
+        ("convnet:16-16-32/4", "its unpooled is -1"),
+        ("convnet:16-16-32/3/signed", "convnet:16-16-32/3 is; compare search.signed"),
+    ],
+)
+def test_a_student_that_is_none_of_the_space_is_named(student: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        space_of(Search(), CAPPED, 64, 64).choices_of(student)

@@ -9,7 +9,7 @@ from edgekd.data import load_splits
 from edgekd.distill.checkpoint import Snapshot, load_snapshot, save_snapshot
 from edgekd.distill.pipeline import run_distillation
 from edgekd.distill.session import Session, Silent, Stopped, open_session
-from edgekd.errors import ModelError, RunError
+from edgekd.errors import ModelError, RecipeError, RunError
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.run import Run
 from edgekd.search import training
@@ -188,6 +188,17 @@ def test_hosts_of_one_storage_share_a_teacher_or_are_refused(
     )
     with pytest.raises(RunError, match="began with another teacher"):
         run_search(taught_by(other, 3), Place(tmp_path / "c", database), session())
+
+
+def test_the_recipes_own_students_are_tried_first(tmp_path: Path, search_recipe: Path) -> None:
+    student = "convnet:16-8/2"
+    recipe = load_recipe(search_recipe, [f'search.first=["{student}"]', "search.trials=1"])
+    found = search(recipe, tmp_path / "search").outcome
+    assert [row.candidate.student for row in found.trials] == [student]
+    strange = load_recipe(search_recipe, ['search.first=["conv4-8"]'])
+    with pytest.raises(RecipeError, match=r"search\.first: 'conv4-8' is not written"):
+        search(strange, tmp_path / "strange")
+    assert not (tmp_path / "strange").exists()
 
 
 def test_the_best_recipe_trains_in_full(tmp_path: Path, searched: Searched) -> None:

@@ -2,6 +2,7 @@
 
 models/<name>/  recipe.toml  model.onnx  golden.npz  report.json  card.md
                 teacher.toml where the teacher was trained in a run of its own
+                search.toml  search.json  search.md where the student was found by a search
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ CHECKOUT_FOLDER = Path(__file__).parent.parent / "models"
 
 RECIPE, MODEL, GOLDEN, REPORT, CARD = FILES = ("recipe.toml", "model.onnx", "golden.npz", "report.json", "card.md")
 TEACHER_RECIPE = "teacher.toml"
+SEARCH_RECIPE, SEARCH_RESULTS, SEARCH_PAGE = "search.toml", "search.json", "search.md"
+OPTIONAL_FILES = (TEACHER_RECIPE, SEARCH_RECIPE, SEARCH_RESULTS, SEARCH_PAGE)
 MAIN_ENGINE = "onnxruntime"
 _FLOAT_STAGES = ("student", "meta", "head", "distill")  # the latest first
 
@@ -97,7 +100,7 @@ class ZooModel:
     @property
     def files(self) -> tuple[str, ...]:
         """The names of its files."""
-        return (*FILES, TEACHER_RECIPE) if (self.folder / TEACHER_RECIPE).exists() else FILES
+        return (*FILES, *(name for name in OPTIONAL_FILES if (self.folder / name).exists()))
 
     @property
     def about(self) -> tuple[str, ...]:

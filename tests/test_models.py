@@ -12,9 +12,23 @@ import pytest
 from edgekd.files import sha256_file
 from edgekd.onnx_session import Optimization, open_session
 from edgekd.profile import load_profile, profile_names
+from edgekd.recipe import load_recipe
+from edgekd.search.page import results_page
+from edgekd.search.results import Outcome
 from edgekd.verify import verify
 from edgekd.verify.integer.golden import golden_path, read_golden
-from edgekd.zoo import CARD, GOLDEN, MODEL, GoldenBound, ZooModel, find_model, zoo_names
+from edgekd.zoo import (
+    CARD,
+    GOLDEN,
+    MODEL,
+    SEARCH_PAGE,
+    SEARCH_RECIPE,
+    SEARCH_RESULTS,
+    GoldenBound,
+    ZooModel,
+    find_model,
+    zoo_names,
+)
 
 ROOT = Path(__file__).parent.parent
 ZOO = [find_model(name) for name in zoo_names()]
@@ -90,6 +104,17 @@ def test_a_card_has_the_verdict_of_every_profile_and_the_licence_of_the_data(mod
         assert f"| `{name}` | {verify(model.folder / MODEL, name, static=True).verdict} |" in card
     (licence,) = [line for line in card.splitlines() if line.startswith("Licence of the data: ")]
     assert "not known" not in licence
+
+
+@each
+def test_a_search_that_is_shipped_found_this_student(model: ZooModel) -> None:
+    if SEARCH_RESULTS not in model.files:
+        return
+    outcome = Outcome.model_validate_json((model.folder / SEARCH_RESULTS).read_text())
+    assert outcome.profile == model.recipe.profile
+    assert outcome.trials[0].candidate.student == model.recipe.student.backbone
+    page = results_page(outcome, load_recipe(model.folder / SEARCH_RECIPE))
+    assert page == (model.folder / SEARCH_PAGE).read_text()
 
 
 def test_cards_and_tables_are_those_of_the_files() -> None:

@@ -3,8 +3,9 @@
     python tools/release_model.py runs/omniglot omniglot-conv4 --about "Omniglot, all of it, 28x28"
 
 The first `--about` says in a few words what the student was trained on, further ones what else to know. `--pot` exports
-powers of two. `--way 20` measures 20-way episodes too. Paths of this machine stay out of recipe and manifest: the data
-are named alone, and must be where `edgekd data list` looks for them.
+powers of two. `--way 20` measures 20-way episodes too. `--search runs/search-...` adds the search that found the
+student. Paths of this machine stay out of recipe and manifest: the data are named alone, and must be where `edgekd data
+list` looks for them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import click
 import onnx
+from pydantic import ValidationError
 
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.export import export_run
@@ -23,11 +25,23 @@ from edgekd.files import write_bytes, write_text
 from edgekd.manifest import Manifest, StageResult
 from edgekd.passes import stamp
 from edgekd.profile import profile_names
-from edgekd.recipe import Recipe, to_toml
+from edgekd.recipe import Recipe, load_recipe, to_toml
 from edgekd.report.card import model_card
 from edgekd.run import Run
+from edgekd.search.results import Outcome
 from edgekd.verify import Report, Request, verify
-from edgekd.zoo import CARD, GOLDEN, MODEL, RECIPE, REPORT, TEACHER_RECIPE, ZooModel
+from edgekd.zoo import (
+    CARD,
+    GOLDEN,
+    MODEL,
+    RECIPE,
+    REPORT,
+    SEARCH_PAGE,
+    SEARCH_RECIPE,
+    SEARCH_RESULTS,
+    TEACHER_RECIPE,
+    ZooModel,
+)
 
 EPISODES = 10_000
 MODELS = Path(__file__).parent.parent / "models"
@@ -109,6 +123,26 @@ def recipe_of_teacher(recipe: Recipe) -> Recipe | None:
     return Run.open(weights.parent).recipe if weights and (weights.parent / "manifest.json").exists() else None
 
 
+def add_search(search: Path, folder: Path, student: str) -> None:
+    """Write search.toml, search.json and search.md of the search that found `student`.
+
+    Raises:
+        EdgekdError: there is no search, or another student is its best.
+    """
+    recipe = load_recipe(search / "search.toml")
+    try:
+        results, page = (search / "results.json").read_text(), (search / "results.md").read_text()
+        outcome = Outcome.model_validate_json(results)
+    except (OSError, ValidationError) as error:
+        raise UsageError(f"{search} holds no finished search: {str(error).splitlines()[0]}") from error
+    best = outcome.trials[0].candidate.student if outcome.trials else "none"
+    if best != student:
+        raise UsageError(f"the best student of {search} is {best}, and the run trained {student}")
+    write_text(folder / SEARCH_RECIPE, to_toml(released_recipe(recipe)))
+    write_text(folder / SEARCH_RESULTS, results)
+    write_text(folder / SEARCH_PAGE, page)
+
+
 def report_of(folder: Path, episodes: int, more_ways: tuple[int, ...]) -> Report:
     """Verify the file in full; accuracy of `more_ways` classes an episode is added to that of its own protocol.
 
@@ -131,15 +165,27 @@ def report_of(folder: Path, episodes: int, more_ways: tuple[int, ...]) -> Report
 @click.option("--about", multiple=True, required=True, help="What it was trained on; further lines follow.")
 @click.option("--pot", is_flag=True, help="Export power-of-two scales.")
 @click.option("--way", "ways", type=int, multiple=True, help="Measure episodes of so many classes too.")
+@click.option("--search", type=click.Path(path_type=Path), help="Folder of the search that found the student.")
 @click.option("--episodes", default=EPISODES, show_default=True)
 @click.option("--into", type=click.Path(path_type=Path), default=MODELS, help="Zoo to add it to.  [default: models/]")
 def main(
-    run_folder: Path, name: str, *, about: tuple[str, ...], ways: tuple[int, ...], episodes: int, into: Path, pot: bool
+    run_folder: Path,
+    name: str,
+    *,
+    about: tuple[str, ...],
+    ways: tuple[int, ...],
+    search: Path | None,
+    episodes: int,
+    into: Path,
+    pot: bool,
 ) -> None:
     """Make the folder NAME of the finished run in RUN."""
     folder = into / name
     try:
-        release(Run.open(run_folder), folder, about, pot=pot)
+        run = Run.open(run_folder)
+        if search:
+            add_search(search, folder, run.recipe.student.backbone)
+        release(run, folder, about, pot=pot)
         report = report_of(folder, episodes, ways)
         write_text(folder / REPORT, report.to_json())
         write_text(folder / CARD, model_card(ZooModel(name, folder)))

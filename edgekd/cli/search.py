@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,10 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from edgekd.search.results import Outcome, TrialRow
+    from edgekd.search.results import Outcome
     from edgekd.search.worker import Searched
-
-MOST_ROWS = 20  # of the table in the terminal; results.json has all
 
 
 @click.command()
@@ -71,59 +68,30 @@ def command(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - cl
 
 
 def _print(console: Console, searched: Searched) -> None:
+    from edgekd.search.page import remarks
+
     outcome, folder = searched.outcome, searched.folder
     if outcome.trials:
         console.print(_table(outcome))
-    for line in _lines(outcome):
+    for line in remarks(outcome):
         console.print(line, soft_wrap=True, markup=False)
     if searched.stopped:
         console.print(f"Stopped: {searched.stopped}. Everything is saved; the same command goes on.", soft_wrap=True)
     if outcome.trials:
         weights = folder.teacher / "teacher.safetensors"
         taught = f" --teacher-weights {weights}" if weights.exists() else ""
-        console.print(f"Results {folder.results}", soft_wrap=True, markup=False)
+        console.print(f"Results {folder.results}, to read {folder.page}", soft_wrap=True, markup=False)
         console.print(f"Next: edgekd distill --recipe {folder.best}{taught}", soft_wrap=True, markup=False)
 
 
 def _table(outcome: Outcome) -> Table:
-    """One row for each of the best trials, and for each on the front."""
     from rich.table import Table
 
+    from edgekd.search.page import header, rows
+
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("trial", justify="right")
-    table.add_column("student", no_wrap=True)
-    for heading in ("bits", "parameters", "bytes", "peak", "MACs", *_shots(outcome), "validation %", "front"):
-        table.add_column(heading, justify="right")
-    for place, row in enumerate(outcome.trials):
-        if place < MOST_ROWS or row.front:
-            table.add_row(*_cells(row))
+    for heading in header(outcome):
+        table.add_column(heading, no_wrap=heading == "student", justify="left" if heading == "student" else "right")
+    for row in rows(outcome):
+        table.add_row(*row)
     return table
-
-
-def _shots(outcome: Outcome) -> list[str]:
-    return [f"{row.way}-way {row.shot}-shot %" for row in outcome.trials[0].measured.by_shot]
-
-
-def _cells(row: TrialRow) -> list[str]:
-    found = row.measured
-    peak = "unknown" if found.peak_activation_bytes is None else f"{found.peak_activation_bytes:,}"
-    sizes = [f"{found.parameters:,}", f"{found.weight_bytes:,}", peak, f"{found.macs:,}"]
-    shots = [_percent(shot.mean, shot.ci95) for shot in found.by_shot]
-    head = [str(row.number), row.candidate.student, str(row.candidate.weight_bits)]
-    return [*head, *sizes, *shots, _percent(found.mean, found.ci95), "*" if row.front else ""]
-
-
-def _percent(mean: float, ci95: float) -> str:
-    return f"{100 * mean:.2f} ± {100 * ci95:.2f}"
-
-
-def _lines(outcome: Outcome) -> Iterator[str]:
-    if outcome.trials:
-        yield "front: most accurate for its parameters; the best of many is optimistic, on classes it was chosen by"
-    counts = {"trained": len(outcome.trials), "refused": outcome.refused, "seen before": outcome.repeated}
-    counts |= {"failed": outcome.failed, "at other workers": outcome.running}
-    yield "candidates: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "trained")
-    for row in outcome.refusals:
-        yield f"  {row.rule} refused {row.candidates}, for example: {row.message}"
-    for error in outcome.errors:
-        yield f"  failed: {error}"

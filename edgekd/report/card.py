@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from edgekd.files import sha256_file
 from edgekd.manifest import AccuracyRow, StageResult
+from edgekd.report.markdown import table
 from edgekd.report.wording import certificate_line
-from edgekd.zoo import CARD, MODEL, RECIPE, TEACHER_RECIPE, GoldenBound, ZooModel
+from edgekd.zoo import CARD, MODEL, RECIPE, SEARCH_PAGE, SEARCH_RECIPE, TEACHER_RECIPE, GoldenBound, ZooModel
 
 if TYPE_CHECKING:
     from edgekd.verify import Report
@@ -49,7 +50,7 @@ def zoo_table(models: Iterable[ZooModel], folder: str) -> str:
     """Return one row for each student; `folder` is where the table's links find the zoo, with a slash or empty."""
     header = ("model", "data", "protocol", "teacher", "from scratch", "float student", "INT8 deployed", "parameters")
     rows = [_zoo_row(model, folder) for model in models]
-    return "\n".join(_table((*header, "INT8 bytes"), rows))
+    return "\n".join(table((*header, "INT8 bytes"), rows))
 
 
 def accuracy_cell(rows: Sequence[AccuracyRow]) -> str:
@@ -109,7 +110,7 @@ def _accuracy(model: ZooModel) -> Iterator[str]:
     shots = sorted({(row.way, row.shot) for stage in model.report.lineage for row in stage.accuracy})
     header = ("", "backbone", "parameters", "bytes", *(f"{way}-way {shot}-shot" for way, shot in shots))
     rows = [_stage_row(stage, shots) for stage in model.report.lineage if stage.stage in _STAGES]
-    yield from (*_table(header, rows, numbers=2), "")
+    yield from (*table(header, rows, numbers=2), "")
     yield from _engines(model.report)
 
 
@@ -128,7 +129,7 @@ def _engines(report: Report) -> Iterator[str]:
         found = {(row.way, row.shot): accuracy_cell([row]) for row in report.accuracy if row.engine == engine}
         rows.append((f"`{engine}`", *(found.get(key, "") for key in protocols), differing.get(engine, "")))
     header = ("engine", *(f"{way}-way {shot}-shot" for way, shot in protocols), "integers that differ")
-    yield from (*_table(header, rows, numbers=1), "")
+    yield from (*table(header, rows, numbers=1), "")
 
 
 def _size(model: ZooModel) -> Iterator[str]:
@@ -141,7 +142,7 @@ def _size(model: ZooModel) -> Iterator[str]:
         ("the same with convolution and pooling fused", _bytes(memory.peak_activation_bytes_fused)),
         ("ONNX file", f"{(model.folder / MODEL).stat().st_size:,} B"),
     ]
-    yield from ("## Size", "", *_table(("what", "how much"), rows, numbers=1), "")
+    yield from ("## Size", "", *table(("what", "how much"), rows, numbers=1), "")
 
 
 def _bytes(count: int | None) -> str:
@@ -171,7 +172,7 @@ def _verdicts(model: ZooModel) -> Iterator[str]:
     )
     if model.manifest.profile in profile_names():
         yield f"It was made for `{model.manifest.profile}`."
-    yield from ("", *_table(("profile", "verdict", "why"), rows), "")
+    yield from ("", *table(("profile", "verdict", "why"), rows), "")
 
 
 def _verdict_row(model: ZooModel, profile: str) -> tuple[str, ...]:
@@ -199,6 +200,10 @@ def _repeat(model: ZooModel) -> Iterator[str]:
         f"With the data where `edgekd data list` says, or with `--data {data}:PATH`:",
         "",
     )
+    if SEARCH_PAGE in model.files:
+        yield from ("The student was found by a search, whose results are in `search.md`; the search itself:", "")
+        yield from (f"    edgekd search --recipe {model.name}/{SEARCH_RECIPE} --run runs/{model.name}-search", "")
+        yield from ("Then:", "")
     own_teacher = TEACHER_RECIPE in model.files
     teacher = ""
     if own_teacher:
@@ -232,12 +237,4 @@ def exported_with_pot(model: ZooModel) -> bool:
 
 def _files(model: ZooModel) -> Iterator[str]:
     rows = [(f"`{name}`", f"`{sha256_file(model.folder / name)}`") for name in model.files if name != CARD]
-    yield from ("## Files", "", *_table(("file", "SHA-256"), rows))
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: int | None = None) -> Iterator[str]:
-    """Yield a table whose columns from `numbers` on are set to the right."""
-    aligned = [" --- " if numbers is None or place < numbers else " ---: " for place in range(len(header))]
-    yield from (f"| {' | '.join(header)} |", f"|{'|'.join(aligned)}|")
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+    yield from ("## Files", "", *table(("file", "SHA-256"), rows))

@@ -5,7 +5,7 @@ line does, and only that imports it. A candidate goes through the same files as 
 as ONNX, untrained, and `verify` reads that file; what `verify` fails is never trained. Neither side knows of the other,
 or of the search, and the rules are those of `edgekd verify`, not a copy of them.
 
-    runs/<name>/  search.toml  study.journal  results.json  best.toml  teacher/  trials/<number>/
+    runs/<name>/  search.toml  study.journal  results.json  results.md  best.toml  teacher/  trials/<number>/
 """
 
 from __future__ import annotations

@@ -43,6 +43,11 @@ class Folder:
         """All results, as JSON."""
         return self.path / "results.json"
 
+    @property
+    def page(self) -> Path:
+        """The best of the results, to read."""
+        return self.path / "results.md"
+
     def trial(self, number: int) -> Path:
         """Return the run folder of a trial."""
         return self.path / "trials" / f"{number:04d}"

@@ -21,6 +21,7 @@ from edgekd.search.board import Board, Claim
 from edgekd.search.candidates import candidate_recipe, require_searchable, require_startable, with_student
 from edgekd.search.feasibility import examine_trained, examine_untrained, listed, refusals
 from edgekd.search.folder import Folder, comparable, open_folder
+from edgekd.search.page import results_page
 from edgekd.search.results import REFUSED_BY, RESULT, Measured, Outcome, ShotRow, outcome_of
 from edgekd.search.space import Space, space_of
 from edgekd.search.storage import open_storage, open_study, require_fingerprints
@@ -189,6 +190,7 @@ def _measured(report: Report, score: training.Score, seconds: float) -> Measured
 
 def _write_results(recipe: Recipe, folder: Folder, outcome: Outcome) -> None:
     write_text(folder.results, outcome.model_dump_json(indent=1) + "\n")
+    write_text(folder.page, results_page(outcome, recipe))
     if outcome.trials:
         write_text(folder.best, to_toml(with_student(recipe, outcome.trials[0].candidate)))
 

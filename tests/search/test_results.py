@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from edgekd.recipe import load_recipe
+from edgekd.search.page import MOST_ROWS, results_page
 from edgekd.search.results import Measured, outcome_of
 
 
@@ -77,3 +79,23 @@ def test_refusals_are_counted_by_rule_and_repeats_once() -> None:
     assert (outcome.refused, outcome.repeated, outcome.failed, outcome.running) == (2, 2, 1, 1)
     assert outcome.errors == ("diverged",)
     assert len(outcome.trials) == 1
+
+
+def test_a_page_has_the_best_and_all_of_the_front() -> None:
+    falling = [done(number, 1000 - number, 0.9 - number / 1000) for number in range(30)]  # all on the front
+    beaten = [done(30 + number, 2000, 0.1) for number in range(30)]
+    refused = trial(60, TrialState.PRUNED, refused_by={"parameters": "9 of 8"})
+    recipe = load_recipe(None, ["data.spec=omniglot:/somewhere", "distill.method=ce", "search.epochs=3"])
+    page = results_page(outcome_of("s", "board", [*falling, *beaten, refused]), recipe)
+    rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == 30 > MOST_ROWS
+    assert rows[0] == "| 0 | convnet:1 | 8 | 1,000 | 1,000 | unknown | 1 | 90.00 ± 1.00 | * |"
+    assert "# The students that do best on omniglot under `board`\n" in page
+    assert "/somewhere" not in page
+    assert "trained for 3 epochs by `ce`, exported and measured in onnxruntime on 2,000 episodes" in page
+    assert "- candidates: 60 trained, 1 refused\n- parameters refused 1, for example: 9 of 8\n" in page
+
+
+def test_a_page_of_nothing_says_so() -> None:
+    page = results_page(outcome_of("s", "board", []), load_recipe(None))
+    assert page.endswith("\n- candidates: 0 trained\n")

@@ -12,9 +12,12 @@ import pytest
 from edgekd.distill.pipeline import run_distillation
 from edgekd.distill.session import open_session
 from edgekd.errors import UsageError
-from edgekd.recipe import load_recipe
+from edgekd.recipe import Recipe, load_recipe, to_toml
 from edgekd.run import Run
-from edgekd.zoo import FILES, TEACHER_RECIPE, ZooModel, copy_model
+from edgekd.search.page import results_page
+from edgekd.search.results import Measured, Outcome, TrialRow
+from edgekd.search.space import Candidate
+from edgekd.zoo import FILES, OPTIONAL_FILES, TEACHER_RECIPE, ZooModel, copy_model
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["teacher.epochs=0", "distill.epochs=1", "meta.enabled=false", "baseline.enabled=false", "quantize.method=ptq"]
@@ -88,6 +91,46 @@ def test_the_recipe_of_a_teacher_from_a_run_of_its_own_is_part_of_it(
     assert "which are no part of the zoo" not in card
     copy_model(model, tmp_path / "copy")
     assert (tmp_path / "copy" / TEACHER_RECIPE).exists()
+
+
+def finished_search(folder: Path, recipe: Recipe, student: str) -> Path:
+    """Write what a search leaves that found `student`."""
+    row = Measured(
+        parameters=1, weight_bytes=1, peak_activation_bytes=1, macs=1, mean=0.5, ci95=0.1, by_shot=(), seconds=1
+    )  # fmt: skip
+    trials = (TrialRow(number=0, candidate=Candidate(student=student, weight_bits=8), measured=row, front=True),)
+    outcome = Outcome(
+        study="s", profile="p", trials=trials, refusals=(), refused=0, repeated=0, failed=0, running=0
+    )  # fmt: skip
+    folder.mkdir()
+    (folder / "search.toml").write_text(to_toml(recipe))
+    (folder / "results.json").write_text(outcome.model_dump_json())
+    (folder / "results.md").write_text(results_page(outcome, recipe))
+    return folder
+
+
+def test_the_search_that_found_a_student_is_part_of_it(
+    tmp_path: Path, run: Run, image_folder: Path, data: Path
+) -> None:
+    options = ["--about", "Tiny checkers", "--episodes", "100"]
+    search = finished_search(tmp_path / "search", run.recipe, run.recipe.student.backbone)
+    done = release(tmp_path, data, str(run.folder), "tiny", *options, "--search", str(search))
+    assert done.returncode == 0, done.stderr
+    model = ZooModel("tiny", tmp_path / "zoo" / "tiny")
+    assert set(model.files) == {*FILES, *OPTIONAL_FILES} - {TEACHER_RECIPE}
+    assert load_recipe(model.folder / "search.toml").data.spec == "miniimagenet"
+    assert "edgekd search --recipe tiny/search.toml --run runs/tiny-search\n" in (model.folder / "card.md").read_text()
+
+
+def test_a_search_that_found_another_student_is_refused(tmp_path: Path, run: Run, data: Path) -> None:
+    search = finished_search(tmp_path / "search", run.recipe, "convnet:8-8/2")
+    done = release(tmp_path, data, str(run.folder), "tiny", "--about", "x", "--search", str(search))
+    assert done.returncode == 1
+    assert f"is convnet:8-8/2, and the run trained {run.recipe.student.backbone}" in done.stderr
+    (search / "results.json").write_text("{")
+    done = release(tmp_path, data, str(run.folder), "tiny", "--about", "x", "--search", str(search))
+    assert f"{search} holds no finished search" in done.stderr
+    assert not (tmp_path / "zoo").exists()
 
 
 def test_data_that_are_not_at_hand_are_named(tmp_path: Path, run: Run) -> None:

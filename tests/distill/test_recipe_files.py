@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from edgekd.distill.backbones import build_backbone
+from edgekd.distill.backbones.size import deployed_parameters
 from edgekd.distill.methods import Dims, adapt_recipe, build_method, needs_of
 from edgekd.distill.taps import map_shapes
+from edgekd.profile import load_profile
 from edgekd.recipe import Recipe, load_recipe
+from edgekd.search.space import Chosen, space_of
 
 RECIPES = Path(__file__).parents[2] / "models" / "recipes"
 SIZES = {"mnist": (28, 1), "cifar10": (32, 3), "omniglot": (28, 1)}  # pixels a side, channels
@@ -45,6 +48,25 @@ def test_the_sets_of_one_question_can_be_built(data: str) -> None:
 def test_every_recipe_tells_what_it_is(path: Path) -> None:
     assert path.read_text().startswith("# ")
     load_recipe(path)
+
+
+@pytest.mark.parametrize("name", ["miniimagenet", "omniglot"])
+def test_students_of_recipes_fit_their_profile(name: str) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.toml")
+    most = load_profile(recipe.profile).params.max
+    assert most
+    assert deployed_parameters(build_backbone(recipe.student.backbone, 3)) <= most
+
+
+def test_the_search_of_a_recipe_begins_with_students_that_fit() -> None:
+    recipe = load_recipe(RECIPES / "miniimagenet-search.toml")
+    profile = load_profile(recipe.profile)
+    space = space_of(recipe.search, profile, 84, 84)
+    assert recipe.search.first
+    for student in recipe.search.first:
+        assert space.suggest(Chosen(space.choices_of(student))).student == student
+        assert deployed_parameters(build_backbone(student, 3)) <= (profile.params.max or 0)
+    assert recipe.augment == load_recipe(RECIPES / "miniimagenet-teacher.toml").augment
 
 
 def test_the_table_checked_in_is_that_of_the_results() -> None:

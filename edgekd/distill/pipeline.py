@@ -15,7 +15,7 @@ from edgekd.distill.methods import METHODS, adapt_recipe, needs_of, parse_expres
 from edgekd.distill.phases import has_head
 from edgekd.distill.quantizing import load_quantized
 from edgekd.distill.resolve import require_trainable, resolve
-from edgekd.distill.reuse import reusable, reuse_stages
+from edgekd.distill.reuse import begun, reusable, reuse_stages
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Session
 from edgekd.distill.stages import MADE_WITH, STAGES, fed_by
@@ -95,7 +95,7 @@ def _opened(
     require_trainable(recipe, splits, stages, unlabelled)
     folder = folder or RUNS_FOLDER / default_name(recipe)
     fingerprints = splits.test.fingerprint, unlabelled.fingerprint if unlabelled else ""
-    taken = reusable(Run.open(reuse), recipe, stages, fingerprints) if reuse and not _begun(folder) else []
+    taken = reusable(Run.open(reuse), recipe, stages, fingerprints) if reuse and not begun(folder) else []
     own = [name for name in stages if name not in taken]
     run = open_run(recipe, folder, splits, session, unlabelled, stages=own)
     session.reporter.note(f"run folder {run.folder}")
@@ -106,11 +106,6 @@ def _opened(
         if reuse:
             reuse_stages(run, Run.open(reuse), taken, session)
         yield Context(run, session, splits, resolve_scheme(profile, recipe.quantize, signed=signed), unlabelled)
-
-
-def _begun(folder: Path) -> bool:
-    """Return whether there is a run in `folder` that has finished a stage: it goes on with its own."""
-    return (folder / "manifest.json").exists() and bool(Run.open(folder).manifest.stages)
 
 
 def _lowered(asked: Recipe, recipe: Recipe, splits: Splits) -> Iterator[str]:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Collection, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from edgekd.distill.learners import measures_of
@@ -30,6 +31,11 @@ READS = {
     "student": set(),
     "quantize": {"quantize", "profile"},
 }
+
+
+def begun(folder: Path) -> bool:
+    """Return whether there is a run in `folder` that has finished a stage: it goes on with its own."""
+    return (folder / "manifest.json").exists() and bool(Run.open(folder).manifest.stages)
 
 
 def reuse_stages(run: Run, source: Run, stages: Collection[str], session: Session) -> None:

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.verify.integer.certificate import certify
 from edgekd.verify.integer.requant import ARITHMETICS, Accumulator
+from edgekd.zoo import zoo_names
 
 Array = NDArray[Any]
 ROOT = Path(__file__).parents[3]
@@ -218,7 +219,7 @@ def test_operators_on_integers(op: str, program_of: Any, run: Any, onnxruntime_o
     np.testing.assert_array_equal(found, onnxruntime_of(model, *feeds))
 
 
-@pytest.mark.parametrize("name", ["miniimagenet-subset-conv4-72", "omniglot-conv4"])
+@pytest.mark.parametrize("name", zoo_names())
 def test_released_students(name: str, program_of: Any, run: Any, onnxruntime_of: Any) -> None:
     """Float scales, yet the trained network's own integers on every golden image.
 

@@ -27,6 +27,7 @@ class Draws:
     config: Augment
     shift: Tensor  # (n, 2) in 0..1: place of the crop from top to bottom, from left to right
     flip: Tensor  # (n,) bool
+    warped: Tensor  # (n,) bool: zoomed and turned; the others are moved by whole pixels alone
     turn: Tensor  # (n, 2): cosine and sine of the rotation, both divided by the zoom
     brightness: Tensor  # (n,) factors around 1, likewise:
     contrast: Tensor
@@ -35,7 +36,7 @@ class Draws:
     def __len__(self) -> int:
         return len(self.flip)
 
-    def __getitem__(self, rows: slice) -> Draws:
+    def __getitem__(self, rows: slice | Tensor) -> Draws:
         return Draws(self.config, *(column[rows] for column in self._columns()))
 
     def to(self, device: torch.device) -> Draws:
@@ -63,7 +64,15 @@ def draw(n: int, config: Augment, generator: torch.Generator) -> Draws:
         for column, strength in ((5, config.brightness), (6, config.contrast), (7, config.saturation))
     )
     turn = torch.stack([angle.cos() / zoom, angle.sin() / zoom], dim=1)
-    return Draws(config, unit[:, :2], (unit[:, 2] < 0.5) & config.flip, turn, brightness, contrast, saturation)
+    warped = _warped(n, config, generator)
+    return Draws(config, unit[:, :2], (unit[:, 2] < 0.5) & config.flip, warped, turn, brightness, contrast, saturation)
+
+
+def _warped(n: int, config: Augment, generator: torch.Generator) -> Tensor:
+    """Return which of n images are warped, (n,) bool; drawn last, so that the other changes stay as they were."""
+    if config.rotation_degrees == 0 and config.scale_range == (1.0, 1.0):
+        return torch.zeros(n, dtype=torch.bool)
+    return torch.rand(n, generator=generator) < config.warp_share
 
 
 def apply(images: Tensor, draws: Draws) -> Tensor:
@@ -73,8 +82,7 @@ def apply(images: Tensor, draws: Draws) -> Tensor:
     """
     draws = draws.to(images.device)
     config = draws.config
-    warps = config.rotation_degrees > 0 or config.scale_range != (1.0, 1.0)
-    pixels = _warp(images, draws) if warps else _crop(images, draws).float()
+    pixels = _moved(images, draws)
     if config.brightness or config.contrast or config.saturation:
         pixels = _recolour(pixels, draws)
     return _to_input(pixels)
@@ -90,6 +98,17 @@ def normalize(images: Tensor) -> Tensor:
 
 def _to_input(pixels: Tensor) -> Tensor:
     return (pixels - INPUT_OFFSET).mul_(INPUT_SCALE).permute(0, 3, 1, 2)
+
+
+def _moved(images: Tensor, draws: Draws) -> Tensor:
+    """Warp the images that are drawn for it, and crop the others; float32, not rounded."""
+    warped = draws.warped
+    if warped.all():
+        return _warp(images, draws)
+    pixels = _crop(images, draws).float()
+    if warped.any():
+        pixels[warped] = _warp(images[warped], draws[warped])
+    return pixels
 
 
 def _crop(images: Tensor, draws: Draws) -> Tensor:

@@ -23,6 +23,7 @@ CONFIGS = {
     "colour": Augment.model_validate({**OFF, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4}),
     "warp": Augment.model_validate({**OFF, "rotation_degrees": 20.0, "scale_range": (0.8, 1.3)}),
     "all": Augment(flip=True, rotation_degrees=20.0, scale_range=(0.8, 1.3)),
+    "some": Augment(flip=True, rotation_degrees=20.0, scale_range=(0.8, 1.3), warp_share=0.5),
 }
 
 
@@ -173,6 +174,34 @@ def test_rotation_keeps_shapes_in_oblong_images() -> None:
     draws = replace(draw(1, CONFIGS["warp"], _generator()), turn=torch.tensor([[0.0, 1.0]]))
     found = _pixels(apply(image, draws))[0, :, :, 0]
     assert divmod(int(found.argmax()), 21) == (1, 10)  # four above the centre
+
+
+def test_a_share_of_the_images_is_warped_and_the_others_are_cropped() -> None:
+    images = _images(n=64)
+    all_warped, none_warped, some = (
+        draw(64, CONFIGS["all"].model_copy(update={"warp_share": share}), _generator()) for share in (1.0, 0.0, 0.5)
+    )
+    assert all_warped.warped.all()
+    assert not none_warped.warped.any()
+    warped, cropped, mixed = (apply(images, draws) for draws in (all_warped, none_warped, some))
+    assert torch.equal(mixed[some.warped], warped[some.warped])
+    assert torch.equal(mixed[~some.warped], cropped[~some.warped])
+    assert not torch.equal(warped, cropped)
+
+
+def test_how_many_are_warped_is_the_share() -> None:
+    config = CONFIGS["all"].model_copy(update={"warp_share": 0.3})
+    assert float(draw(4000, config, _generator()).warped.float().mean()) == pytest.approx(0.3, abs=0.03)
+
+
+def test_cropped_images_keep_their_pixels_and_warped_ones_do_not() -> None:
+    """What the share is for: a checkerboard, the sharpest image there is, survives a crop alone."""
+    board = (torch.arange(16)[:, None] + torch.arange(16)[None]).remainder(2).mul(255).to(torch.uint8)
+    images = board.repeat(32, 1, 1)[..., None]
+    config = Augment.model_validate({**OFF, "pad_fraction": 0.1, "scale_range": (1.1, 1.3), "warp_share": 0.5})
+    draws = draw(32, config, _generator())
+    sharp = torch.tensor(np.isin(_pixels(apply(images, draws)), (0, 255)).all((1, 2, 3)))
+    assert torch.equal(sharp, ~draws.warped)
 
 
 @pytest.mark.parametrize("scale_range", [(0.0, 1.0), (-1.0, 1.0), (1.2, 0.8), (float("nan"), 1.0)])

@@ -74,13 +74,13 @@ class Space:
         """Return the candidate that `chooser` makes up."""
         bounds = self.bounds
         depth = chooser.suggest_int("depth", *bounds.depth)
-        unpooled = chooser.suggest_int("unpooled", *bounds.unpooled)
+        poolings = chooser.suggest_int("poolings", *bounds.poolings)
         widths = [self._channels(chooser, f"width{block}", bounds.width) for block in range(1, depth)]
         widths.append(self._channels(chooser, "embedding", bounds.embedding))
         bits = self.weight_bits[0]
         if len(self.weight_bits) > 1:
             bits = chooser.suggest_categorical("weight_bits", self.weight_bits)
-        return Candidate(student=self._spec(widths, unpooled), weight_bits=bits)
+        return Candidate(student=self._spec(widths, poolings), weight_bits=bits)
 
     def choices_of(self, student: str) -> dict[str, int]:
         """Return what must be suggested for `student`, with the widest weights there are.
@@ -92,11 +92,10 @@ class Space:
         if not written:
             raise RecipeError(f"search.first: '{student}' is not written as a result is, {self.smallest.student}")
         *widths, embedding = map(int, written[1].split("-"))
-        depth, unpooled = len(widths) + 1, len(widths) + 1 - int(written[2])
+        fewest, most = self.bounds.poolings
+        poolings = min(max(int(written[2]), fewest), most)  # shallow students and small images have fewer
         named = {f"width{block}": width for block, width in enumerate(widths, 1)}
-        chosen = Chosen(
-            {"depth": depth, "unpooled": min(unpooled, self.bounds.unpooled[1]), **named, "embedding": embedding}
-        )
+        chosen = Chosen({"depth": len(widths) + 1, "poolings": poolings, **named, "embedding": embedding})
         try:
             found = self.suggest(chosen).student
         except ValueError as error:
@@ -110,16 +109,16 @@ class Space:
         """The fewest and narrowest blocks, pooled as little as there is."""
         bounds = self.bounds
         widths = [bounds.width[0]] * (bounds.depth[0] - 1) + [bounds.embedding[0]]
-        return Candidate(student=self._spec(widths, bounds.unpooled[1]), weight_bits=min(self.weight_bits))
+        return Candidate(student=self._spec(widths, bounds.poolings[0]), weight_bits=min(self.weight_bits))
 
     def _channels(self, chooser: Chooser, name: str, bounds: tuple[int, int]) -> int:
         low, high = bounds
         step = self.bounds.width_step
         return chooser.suggest_int(name, low, high - (high - low) % step, step=step)
 
-    def _spec(self, widths: Sequence[int], unpooled: int) -> str:
-        poolings = max(0, min(len(widths) - unpooled, self.halvings))
-        return f"convnet:{'-'.join(map(str, widths))}/{poolings}{'/signed' if self.bounds.signed else ''}"
+    def _spec(self, widths: Sequence[int], poolings: int) -> str:
+        pooled = min(len(widths), poolings, self.halvings)
+        return f"convnet:{'-'.join(map(str, widths))}/{pooled}{'/signed' if self.bounds.signed else ''}"
 
 
 def space_of(bounds: Search, profile: HardwareProfile, height: int, width: int) -> Space:

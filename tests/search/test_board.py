@@ -15,7 +15,7 @@ from edgekd.search.storage import open_storage, open_study
 
 CAPPED = HardwareProfile.from_text('name = "capped"\n[params]\nmax = 1000\n')
 WIDE = Search(trials=4, depth=(2, 4), width=(8, 128), embedding=(8, 128), startup_trials=2)
-NARROW = Search(trials=5, refused=6, depth=(1, 1), unpooled=(0, 0), embedding=(8, 16))  # two candidates in all
+NARROW = Search(trials=5, refused=6, depth=(1, 1), poolings=(1, 1), embedding=(8, 16))  # two candidates in all
 
 
 def nobody_waits() -> None:

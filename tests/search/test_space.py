@@ -33,13 +33,13 @@ def profile(text: str) -> HardwareProfile:
 
 
 def test_a_candidate_is_made_of_what_is_suggested() -> None:
-    bounds = Search(depth=(2, 3), unpooled=(0, 1), width=(8, 30), embedding=(16, 33), width_step=8)
+    bounds = Search(depth=(2, 3), poolings=(1, 2), width=(8, 30), embedding=(16, 33), width_step=8)
     chooser = Highest()
     candidate = space_of(bounds, CAPPED, 64, 64).suggest(chooser)
     assert candidate == Candidate(student="convnet:24-24-32/2", weight_bits=8)
     assert chooser.offered == {
         "depth": (2, 3, 1),
-        "unpooled": (0, 1, 1),
+        "poolings": (1, 2, 1),
         "width1": (8, 24, 8),
         "width2": (8, 24, 8),
         "embedding": (16, 32, 8),
@@ -54,7 +54,7 @@ def test_every_candidate_is_signed_where_it_is_asked_for() -> None:
 
 @pytest.mark.parametrize(("size", "poolings"), [(16, 4), (15, 3), (64, 5)])
 def test_no_candidate_pools_away_the_image(size: int, poolings: int) -> None:
-    bounds = Search(depth=(5, 5), unpooled=(0, 0), width=(8, 8), embedding=(8, 8))
+    bounds = Search(depth=(5, 5), poolings=(5, 5), width=(8, 8), embedding=(8, 8))
     candidate = space_of(bounds, CAPPED, size, 2 * size).suggest(Highest())
     assert candidate.student == f"convnet:8-8-8-8-8/{poolings}"
     assert build_backbone(candidate.student, 3).min_size <= size
@@ -70,7 +70,7 @@ def test_bit_widths_are_those_that_the_profile_pays_for() -> None:
 
 
 def test_the_smallest_is_the_least_of_all() -> None:
-    bounds = Search(depth=(2, 5), unpooled=(0, 1), width=(16, 32), embedding=(8, 64))
+    bounds = Search(depth=(2, 5), poolings=(1, 2), width=(16, 32), embedding=(8, 64))
     assert space_of(bounds, CAPPED, 32, 32).smallest == Candidate(student="convnet:16-8/1", weight_bits=8)
 
 
@@ -89,13 +89,13 @@ def test_a_profile_that_cannot_be_searched_under(text: str, bits: tuple[int, ...
 
 
 def test_a_student_that_is_named_is_made_of_its_choices() -> None:
-    bounds = Search(depth=(2, 4), unpooled=(0, 2), width=(8, 30), embedding=(16, 33), signed=True)
+    bounds = Search(depth=(2, 4), poolings=(2, 4), width=(8, 30), embedding=(16, 33), signed=True)
     space = space_of(bounds, load_profile("max78000"), 64, 64)
     choices = space.choices_of("convnet:8-24-32/2/signed")
-    assert choices == {"depth": 3, "unpooled": 1, "width1": 8, "width2": 24, "embedding": 32, "weight_bits": 8}
+    assert choices == {"depth": 3, "poolings": 2, "width1": 8, "width2": 24, "embedding": 32, "weight_bits": 8}
     assert space.suggest(Chosen(choices)).student == "convnet:8-24-32/2/signed"
-    small = space_of(Search(depth=(5, 5), unpooled=(0, 0), width=(8, 8), embedding=(8, 8)), CAPPED, 16, 16)
-    assert small.choices_of("convnet:8-8-8-8-8/4")["unpooled"] == 0  # the fifth has nothing to halve
+    small = space_of(Search(depth=(5, 5), poolings=(5, 5), width=(8, 8), embedding=(8, 8)), CAPPED, 16, 16)
+    assert small.choices_of("convnet:8-8-8-8-8/4")["poolings"] == 5  # the fifth has nothing to halve
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_student_that_is_named_is_made_of_its_choices() -> None:
         ("convnet:16-20-32/3", "its width2 is 20, and those to choose from are 16 to 128 in steps of 8"),
         ("convnet:16-32/2", "its depth is 2, and those to choose from are 3 to 5"),
         ("convnet:16-16-32/0", "is not among those searched, convnet:16-16-32/2 is"),
-        ("convnet:16-16-32/4", "its unpooled is -1"),
+        ("convnet:16-16-32/4", "is not among those searched, convnet:16-16-32/3 is"),
         ("convnet:16-16-32/3/signed", "convnet:16-16-32/3 is; compare search.signed"),
     ],
 )

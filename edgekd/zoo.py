@@ -1,7 +1,7 @@
 """The zoo: released students, a folder each; where they lie, what their files say, how to copy one.
 
 models/<name>/  recipe.toml  model.onnx  golden.npz  report.json  card.md
-                teacher.toml where the teacher was trained in a run of its own
+                teacher.toml where the teacher was trained in a run of its own; teacher-2.toml, ... where others went on
                 search.toml  search.json  search.md where the student was found by a search
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,8 @@ WHEEL_FOLDER = Path(__file__).parent / "_models"
 CHECKOUT_FOLDER = Path(__file__).parent.parent / "models"
 
 RECIPE, MODEL, GOLDEN, REPORT, CARD = FILES = ("recipe.toml", "model.onnx", "golden.npz", "report.json", "card.md")
-TEACHER_RECIPE = "teacher.toml"
 SEARCH_RECIPE, SEARCH_RESULTS, SEARCH_PAGE = "search.toml", "search.json", "search.md"
-OPTIONAL_FILES = (TEACHER_RECIPE, SEARCH_RECIPE, SEARCH_RESULTS, SEARCH_PAGE)
+SEARCH_FILES = (SEARCH_RECIPE, SEARCH_RESULTS, SEARCH_PAGE)
 MAIN_ENGINE = "onnxruntime"
 _FLOAT_STAGES = ("student", "meta", "head", "distill")  # the latest first
 
@@ -100,7 +100,14 @@ class ZooModel:
     @property
     def files(self) -> tuple[str, ...]:
         """The names of its files."""
-        return (*FILES, *(name for name in OPTIONAL_FILES if (self.folder / name).exists()))
+        searched = (name for name in SEARCH_FILES if (self.folder / name).exists())
+        return (*FILES, *self.teacher_recipes, *searched)
+
+    @property
+    def teacher_recipes(self) -> tuple[str, ...]:
+        """The files of the recipes that trained the teacher, in the order of training; none if the run's own did."""
+        names = (teacher_recipe(number) for number in count(1))
+        return tuple(takewhile(lambda name: (self.folder / name).exists(), names))
 
     @property
     def about(self) -> tuple[str, ...]:
@@ -123,6 +130,11 @@ class ZooModel:
     def stage(self, name: str) -> StageResult | None:
         """Return one step on the way to the file, None where there was no such step."""
         return next((stage for stage in self.report.lineage if stage.stage == name), None)
+
+
+def teacher_recipe(number: int) -> str:
+    """Return the file's name of the recipe of the teacher's first training, its second, and so on."""
+    return "teacher.toml" if number == 1 else f"teacher-{number}.toml"
 
 
 def zoo_folder() -> Path:

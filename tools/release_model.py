@@ -39,8 +39,8 @@ from edgekd.zoo import (
     SEARCH_PAGE,
     SEARCH_RECIPE,
     SEARCH_RESULTS,
-    TEACHER_RECIPE,
     ZooModel,
+    teacher_recipe,
 )
 
 EPISODES = 10_000
@@ -100,7 +100,7 @@ def _renamed(stage: StageResult, name: str) -> StageResult:
 
 
 def release(run: Run, folder: Path, about: tuple[str, ...], *, pot: bool) -> None:
-    """Write model.onnx, golden.npz and recipe.toml, and teacher.toml where the teacher comes from a run of its own.
+    """Write model.onnx, golden.npz and recipe.toml, and those of the teacher where it comes from runs of its own.
 
     Raises:
         EdgekdError: the run is not finished, or cannot be released.
@@ -113,14 +113,17 @@ def release(run: Run, folder: Path, about: tuple[str, ...], *, pot: bool) -> Non
     write_bytes(folder / MODEL, model.SerializeToString())
     write_bytes(folder / GOLDEN, golden)
     write_text(folder / RECIPE, "".join(f"# {line}\n" for line in about) + recipe)
-    if teacher := recipe_of_teacher(run.recipe):
-        write_text(folder / TEACHER_RECIPE, to_toml(released_recipe(teacher)))
+    for number, teacher in enumerate(recipes_of_teacher(run.recipe), start=1):
+        write_text(folder / teacher_recipe(number), to_toml(released_recipe(teacher)))
 
 
-def recipe_of_teacher(recipe: Recipe) -> Recipe | None:
-    """Return the recipe of the run that the teacher's weights lie in, None where they are of none."""
+def recipes_of_teacher(recipe: Recipe) -> list[Recipe]:
+    """Return the recipes of the runs that trained the teacher, the first one first; none for weights of no run."""
     weights = recipe.teacher.weights
-    return Run.open(weights.parent).recipe if weights and (weights.parent / "manifest.json").exists() else None
+    if weights is None or not (weights.parent / "manifest.json").exists():
+        return []
+    own = Run.open(weights.parent).recipe
+    return [*recipes_of_teacher(own), own]
 
 
 def add_search(search: Path, folder: Path, student: str) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekd.files import sha256_file
 from edgekd.manifest import AccuracyRow, StageResult
+from edgekd.recipe import load_recipe
 from edgekd.report.markdown import table
 from edgekd.report.wording import certificate_line
-from edgekd.zoo import CARD, MODEL, RECIPE, SEARCH_PAGE, SEARCH_RECIPE, TEACHER_RECIPE, GoldenBound, ZooModel
+from edgekd.zoo import CARD, MODEL, RECIPE, SEARCH_PAGE, SEARCH_RECIPE, GoldenBound, ZooModel
 
 if TYPE_CHECKING:
     from edgekd.verify import Report
@@ -204,24 +206,26 @@ def _repeat(model: ZooModel) -> Iterator[str]:
         yield from ("The student was found by a search, whose results are in `search.md`; the search itself:", "")
         yield from (f"    edgekd search --recipe {model.name}/{SEARCH_RECIPE} --run runs/{model.name}-search", "")
         yield from ("Then:", "")
-    own_teacher = TEACHER_RECIPE in model.files
     teacher = ""
-    if own_teacher:
-        yield f"    edgekd teach --recipe {model.name}/{TEACHER_RECIPE} --run runs/{model.name}-teacher"
-        teacher = f" --teacher-weights runs/{model.name}-teacher/{model.recipe.teacher.weights}"
+    for name in model.teacher_recipes:
+        run = f"runs/{model.name}-{Path(name).stem}"
+        yield f"    edgekd teach --recipe {model.name}/{name}{teacher} --run {run}"
+        teacher = f" --teacher-weights {run}/{model.recipe.teacher.weights}"
     yield f"    edgekd distill --recipe {model.name}/{RECIPE}{teacher} --run runs/{model.name}"
     yield f"    edgekd export --int8{pot} --run runs/{model.name} --output {MODEL}"
     yield from (f"    edgekd verify {MODEL}", "")
-    sections = {"teacher": model.recipe.teacher, "student": model.recipe.student}
-    for name, section in sections.items():
-        if section.weights and not (name == "teacher" and own_teacher):
-            yield from (
-                f"The recipe names weights of the {name}, `{section.weights}`, which are no part of the zoo.",
-                "",
-            )
+    for name, weights in _foreign_weights(model):
+        yield from (f"The recipe names weights of the {name}, `{weights}`, which are no part of the zoo.", "")
     yield "Another machine or version gives other bits and figures that differ by tenths: floating point is not fixed."
     yield from ("", "To check this file:", "", f"    edgekd models get {model.name}")
     yield from (f"    edgekd verify {model.name}/{MODEL}", "")
+
+
+def _foreign_weights(model: ZooModel) -> Iterator[tuple[str, Path]]:
+    """The weights that a network begins with and that no recipe of the zoo trains."""
+    first = load_recipe(model.folder / model.teacher_recipes[0]) if model.teacher_recipes else model.recipe
+    sections = {"teacher": first.teacher, "student": model.recipe.student}
+    yield from ((name, section.weights) for name, section in sections.items() if section.weights)
 
 
 def exported_with_pot(model: ZooModel) -> bool:

@@ -17,7 +17,7 @@ from edgekd.run import Run
 from edgekd.search.page import results_page
 from edgekd.search.results import Measured, Outcome, TrialRow
 from edgekd.search.space import Candidate
-from edgekd.zoo import FILES, OPTIONAL_FILES, TEACHER_RECIPE, ZooModel, copy_model
+from edgekd.zoo import FILES, SEARCH_FILES, ZooModel, copy_model, teacher_recipe
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["teacher.epochs=0", "distill.epochs=1", "meta.enabled=false", "baseline.enabled=false", "quantize.method=ptq"]
@@ -70,27 +70,37 @@ def test_a_run_becomes_a_folder_of_the_zoo(
     assert ("bit for bit" in card) == pot
 
 
-def test_the_recipe_of_a_teacher_from_a_run_of_its_own_is_part_of_it(
+def taught_by(run: Run, folder: Path, epochs: int) -> Run:
+    """A finished run whose teacher begins with that of another one."""
+    teacher = run.recipe.teacher.model_copy(update={"weights": run.stage_file("teach"), "epochs": epochs})
+    recipe = run.recipe.model_copy(update={"teacher": teacher})
+    return run_distillation(recipe, folder, open_session("fp32", 0, cpu=True))
+
+
+def test_the_recipes_of_a_teacher_from_runs_of_its_own_are_part_of_it(
     tmp_path: Path, run: Run, image_folder: Path, data: Path
 ) -> None:
-    weights = run.stage_file("teach")
-    recipe = run.recipe.model_copy(
-        update={"teacher": run.recipe.teacher.model_copy(update={"weights": weights, "epochs": 7})}
-    )
-    taught = run_distillation(recipe, tmp_path / "taught", open_session("fp32", 0, cpu=True))
+    tuned = taught_by(run, tmp_path / "tuned", 1)
+    taught = taught_by(tuned, tmp_path / "taught", 7)
     done = release(tmp_path, data, str(taught.folder), "tiny", "--about", "Tiny checkers", "--episodes", "100")
     assert done.returncode == 0, done.stderr
     model = ZooModel("tiny", tmp_path / "zoo" / "tiny")
-    assert {path.name for path in model.folder.iterdir()} == set(model.files) == {*FILES, TEACHER_RECIPE}
-    teacher = load_recipe(model.folder / TEACHER_RECIPE)
-    assert teacher.teacher == run.recipe.teacher
-    assert teacher.data.spec == "miniimagenet"
+    assert (
+        {path.name for path in model.folder.iterdir()} == set(model.files) == {*FILES, "teacher.toml", "teacher-2.toml"}
+    )
+    first, second = (load_recipe(model.folder / teacher_recipe(number)) for number in (1, 2))
+    assert first.teacher == run.recipe.teacher
+    assert second.teacher == tuned.recipe.teacher.model_copy(update={"weights": Path("teacher.safetensors")})
+    assert first.data.spec == second.data.spec == "miniimagenet"
     card = (model.folder / "card.md").read_text()
     assert "edgekd teach --recipe tiny/teacher.toml --run runs/tiny-teacher\n" in card
-    assert "--recipe tiny/recipe.toml --teacher-weights runs/tiny-teacher/teacher.safetensors --run runs/tiny\n" in card
+    weights = "--teacher-weights runs/tiny-teacher/teacher.safetensors"
+    assert f"edgekd teach --recipe tiny/teacher-2.toml {weights} --run runs/tiny-teacher-2\n" in card
+    weights = "--teacher-weights runs/tiny-teacher-2/teacher.safetensors"
+    assert f"edgekd distill --recipe tiny/recipe.toml {weights} --run runs/tiny\n" in card
     assert "which are no part of the zoo" not in card
     copy_model(model, tmp_path / "copy")
-    assert (tmp_path / "copy" / TEACHER_RECIPE).exists()
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == set(model.files)
 
 
 def finished_search(folder: Path, recipe: Recipe, student: str) -> Path:
@@ -117,7 +127,7 @@ def test_the_search_that_found_a_student_is_part_of_it(
     done = release(tmp_path, data, str(run.folder), "tiny", *options, "--search", str(search))
     assert done.returncode == 0, done.stderr
     model = ZooModel("tiny", tmp_path / "zoo" / "tiny")
-    assert set(model.files) == {*FILES, *OPTIONAL_FILES} - {TEACHER_RECIPE}
+    assert set(model.files) == {*FILES, *SEARCH_FILES}
     assert load_recipe(model.folder / "search.toml").data.spec == "miniimagenet"
     assert "edgekd search --recipe tiny/search.toml --run runs/tiny-search\n" in (model.folder / "card.md").read_text()
 

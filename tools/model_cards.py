@@ -27,6 +27,8 @@ released student:
 | `model.onnx` | INT8 QCDQ, manifest inside |
 | `golden.npz` | input and output integers to check a board with |
 | `recipe.toml` | what trained it, every key spelled out |
+| `teacher.toml`, `teacher-2.toml` | what trained its teacher, and went on with it, where runs of their own did |
+| `search.toml`, `search.json`, `search.md` | the search that found it, where one did: recipe, results, the same to read |
 | `report.json` | what `edgekd verify model.onnx --json report.json` wrote: 10,000 episodes on novel classes |
 | `card.md` | all of this to read, the verdict of every profile, how to repeat it, the licence of its data |
 

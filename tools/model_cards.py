@@ -28,7 +28,7 @@ released student:
 | `golden.npz` | input and output integers to check a board with |
 | `recipe.toml` | what trained it, every key spelled out |
 | `teacher.toml`, `teacher-2.toml` | what trained its teacher, and went on with it, where runs of their own did |
-| `search.toml`, `search.json`, `search.md` | the search that found it, where one did: recipe, results, the same to read |
+| `search.toml`, `search.json`, `search.md` | the search that found it, where one did: recipe, results, a page |
 | `report.json` | what `edgekd verify model.onnx --json report.json` wrote: 10,000 episodes on novel classes |
 | `card.md` | all of this to read, the verdict of every profile, how to repeat it, the licence of its data |
 

@@ -36,6 +36,7 @@ from edgekd.zoo import (
     MODEL,
     RECIPE,
     REPORT,
+    SEARCH_FILES,
     SEARCH_PAGE,
     SEARCH_RECIPE,
     SEARCH_RESULTS,
@@ -113,8 +114,11 @@ def release(run: Run, folder: Path, about: tuple[str, ...], *, pot: bool) -> Non
     write_bytes(folder / MODEL, model.SerializeToString())
     write_bytes(folder / GOLDEN, golden)
     write_text(folder / RECIPE, "".join(f"# {line}\n" for line in about) + recipe)
-    for number, teacher in enumerate(recipes_of_teacher(run.recipe), start=1):
-        write_text(folder / teacher_recipe(number), to_toml(released_recipe(teacher)))
+    teachers = [to_toml(released_recipe(teacher)) for teacher in recipes_of_teacher(run.recipe)]
+    for stale in ZooModel(folder.name, folder).teacher_recipes[len(teachers) :]:
+        (folder / stale).unlink()
+    for number, teacher in enumerate(teachers, start=1):
+        write_text(folder / teacher_recipe(number), teacher)
 
 
 def recipes_of_teacher(recipe: Recipe) -> list[Recipe]:
@@ -186,6 +190,8 @@ def main(
     folder = into / name
     try:
         run = Run.open(run_folder)
+        for stale in SEARCH_FILES:
+            (folder / stale).unlink(missing_ok=True)
         if search:
             add_search(search, folder, run.recipe.student.backbone)
         release(run, folder, about, pot=pot)

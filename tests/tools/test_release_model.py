@@ -101,6 +101,9 @@ def test_the_recipes_of_a_teacher_from_runs_of_its_own_are_part_of_it(
     assert "which are no part of the zoo" not in card
     copy_model(model, tmp_path / "copy")
     assert {path.name for path in (tmp_path / "copy").iterdir()} == set(model.files)
+    again = release(tmp_path, data, str(run.folder), "tiny", "--about", "Tiny checkers", "--episodes", "100")
+    assert again.returncode == 0, again.stderr
+    assert {path.name for path in model.folder.iterdir()} == set(FILES)  # nothing of the earlier release stays
 
 
 def finished_search(folder: Path, recipe: Recipe, student: str) -> Path:

@@ -14,6 +14,8 @@ AUTO = "auto"  # a backbone of a size that follows from others
 NONE = "none"  # no backbone
 WAY = 5  # classes of an episode where a recipe says nothing
 
+HeadKind = Literal["linear", "cosine"]  # what turns embeddings into logits while a network learns
+
 
 class Section(BaseModel):
     """Values that cannot change; an unknown key is refused."""
@@ -136,9 +138,11 @@ class Start(Section):
     pixels, and fetches these where no `weights` are named; left out, it is false, but a plain state of a backbone with
     published weights wants it said. For `freeze_epochs` the head learns alone from the labels, then all layers do at
     lr * `finetune_factor`.
+    `classifier` is the kind of head: `cosine` trains on what a nearest class mean by cosine looks at.
     """
 
     backbone: str = AUTO
+    classifier: HeadKind = "linear"
     weights: Path | None = None
     new_head: bool = False
     pretrained: bool | None = None

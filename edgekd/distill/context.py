@@ -16,7 +16,7 @@ from edgekd.distill.seeding import derive_seed
 from edgekd.distill.session import Session
 from edgekd.distill.tasks import Classifier
 from edgekd.manifest import QuantScheme
-from edgekd.recipe import section_of
+from edgekd.recipe import HeadKind, section_of
 from edgekd.run import Run
 
 STUDENT_SECTIONS = {"student", "distill", "head", "meta"}  # of the stages that end with a float student
@@ -59,8 +59,14 @@ class Context:
         return section in STUDENT_SECTIONS and bool(recipe.student.pretrained)
 
     def classifier(self, spec: str, stage: str, *, fetch: bool = False) -> Classifier:
-        """Build a backbone with a new head over the training classes."""
-        return Classifier(self.backbone(spec, stage, fetch=fetch), self.splits.train.n_classes)
+        """Build a backbone with a new head over the training classes, of the kind that the recipe names for it."""
+        return Classifier(self.backbone(spec, stage, fetch=fetch), self.splits.train.n_classes, self._head_kind(stage))
+
+    def _head_kind(self, stage: str) -> HeadKind:
+        section, recipe = section_of(stage), self.run.recipe
+        if section == "assistant":
+            return "linear"
+        return recipe.student.classifier if section in STUDENT_SECTIONS else recipe.teacher.classifier
 
 
 def load_classifier(context: Context, stage: str, spec: str) -> Classifier:

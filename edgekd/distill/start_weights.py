@@ -13,6 +13,7 @@ from edgekd.data import ImageSet
 from edgekd.distill.backbones import Backbone, build_backbone
 from edgekd.distill.backbones.imagenet import ImageNetInput
 from edgekd.distill.checkpoint import PRETRAINED, Snapshot, backbone_in, load_network, load_snapshot, load_weights
+from edgekd.distill.class_heads import head_in
 from edgekd.distill.tasks import Classifier
 from edgekd.errors import DataError, RecipeError, RunError
 from edgekd.recipe import Start, Teacher
@@ -138,7 +139,8 @@ def require_weights(role: Role, settings: Start, images: ImageSet) -> None:
         load_backbone(path, backbone)
     else:
         _require_classes(role, snapshot, images, path)
-        load_network(path, Classifier(backbone, images.n_classes))
+        _require_head(role, settings, snapshot, path)
+        load_network(path, Classifier(backbone, images.n_classes, settings.classifier))
 
 
 def load_backbone(path: Path, backbone: Backbone) -> None:
@@ -196,6 +198,12 @@ def _require_marks(role: Role, settings: Start, snapshot: Snapshot, path: Path) 
     if ours and marked != bool(settings.pretrained):
         wanted = str(marked).lower()
         raise RunError(f"the network in {path} was trained with pretrained={wanted}: --set {role}.pretrained={wanted}")
+
+
+def _require_head(role: Role, settings: Start, snapshot: Snapshot, path: Path) -> None:
+    kind = head_in(snapshot.part("network"))
+    if kind != settings.classifier:
+        raise RunError(f"the {role} in {path} has a {kind} head: --set {role}.classifier={kind}")
 
 
 def _require_classes(role: Role, snapshot: Snapshot, images: ImageSet, path: Path) -> None:

@@ -9,19 +9,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.distill.backbones import Backbone
+from edgekd.distill.class_heads import HEADS
 from edgekd.distill.methods import Outputs, Samples, WeightedMethods
 from edgekd.distill.taps import recording
+from edgekd.recipe import HeadKind
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 
 
 class Classifier(nn.Module):
-    """A backbone with a linear head over the training classes."""
+    """A backbone with a head over the training classes, of a kind that `HEADS` names."""
 
-    def __init__(self, backbone: Backbone, n_classes: int) -> None:
+    def __init__(self, backbone: Backbone, n_classes: int, head: HeadKind = "linear") -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.embedding_dim, n_classes)
+        self.head = HEADS[head](backbone.embedding_dim, n_classes)
 
     def forward(self, images: Tensor, layers: Sequence[int] = ()) -> Outputs:
         """Map images (b, c, h, w) to embeddings (b, d), logits (b, n_classes) and the maps of `layers`, all fp32."""

@@ -77,7 +77,8 @@ class SimKD(Method):
             raise RecipeError("simkd: with ships the student's head is the teacher's; leave out student.freeze_epochs")
         width = build_backbone(recipe.teacher.backbone, recipe.data.channels or 3).embedding_dim
         spec = with_projector(recipe.student.backbone, width, int(str(options.get("reduction", FULL))))
-        return recipe.model_copy(update={"student": recipe.student.model_copy(update={"backbone": spec})})
+        shipped = {"backbone": spec, "classifier": recipe.teacher.classifier}
+        return recipe.model_copy(update={"student": recipe.student.model_copy(update=shipped)})
 
     def begin(self, student: Classifier, teacher: Classifier) -> None:
         """Give the student the teacher's classifier, for good, where P ships."""

@@ -1,8 +1,10 @@
-"""The zoo: released students, a folder each; where they lie, what their files say, how to copy one.
+"""The zoo: released students and teachers, a folder each; where they lie, what their files say, how to copy one.
 
 models/<name>/  recipe.toml  model.onnx  golden.npz  report.json  card.md
                 teacher.toml where the teacher was trained in a run of its own; teacher-2.toml, ... where others went on
                 search.toml  search.json  search.md where the student was found by a search
+models/teachers/<name>/  teacher.safetensors  recipe.toml  manifest.json  metrics.jsonl
+                a run folder of `edgekd teach`, without paths of the machine that it ran on
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ValidationError
 
@@ -19,6 +21,7 @@ from edgekd.errors import ModelError, StorageError, UsageError, unknown
 from edgekd.files import write_together, writer_of
 from edgekd.manifest import AccuracyRow, Manifest, QuantScheme, StageResult
 from edgekd.recipe import Recipe, load_recipe
+from edgekd.run import Run
 
 if TYPE_CHECKING:
     from edgekd.verify import Report
@@ -29,6 +32,8 @@ CHECKOUT_FOLDER = Path(__file__).parent.parent / "models"
 RECIPE, MODEL, GOLDEN, REPORT, CARD = FILES = ("recipe.toml", "model.onnx", "golden.npz", "report.json", "card.md")
 SEARCH_RECIPE, SEARCH_RESULTS, SEARCH_PAGE = "search.toml", "search.json", "search.md"
 SEARCH_FILES = (SEARCH_RECIPE, SEARCH_RESULTS, SEARCH_PAGE)
+TEACHERS, TEACHER_WEIGHTS = "teachers", "teacher.safetensors"
+TEACHER_FILES = (TEACHER_WEIGHTS, RECIPE, "manifest.json", "metrics.jsonl")
 MAIN_ENGINE = "onnxruntime"
 _FLOAT_STAGES = ("student", "meta", "head", "distill")  # the latest first
 
@@ -132,6 +137,29 @@ class ZooModel:
         return next((stage for stage in self.report.lineage if stage.stage == name), None)
 
 
+@dataclass(frozen=True)
+class ZooTeacher:
+    """A released teacher: its folder, a run that holds the stage "teach" alone."""
+
+    name: str
+    folder: Path
+    files: ClassVar[tuple[str, ...]] = TEACHER_FILES
+
+    @cached_property
+    def run(self) -> Run:
+        """The run that trained it, as far as it was released.
+
+        Raises:
+            RunError: a file of it is missing or damaged.
+        """
+        return Run.open(self.folder)
+
+    @property
+    def result(self) -> StageResult:
+        """Its backbone, size and accuracy."""
+        return self.run.manifest.stages["teach"].result
+
+
 def teacher_recipe(number: int) -> str:
     """Return the file's name of the recipe of the teacher's first training, its second, and so on."""
     return "teacher.toml" if number == 1 else f"teacher-{number}.toml"
@@ -158,12 +186,41 @@ def find_model(name: str) -> ZooModel:
     return ZooModel(name, zoo_folder() / name)
 
 
-def copy_model(model: ZooModel, folder: Path) -> None:
-    """Copy the files of a released student into a folder, made where it is not there.
+def teacher_names() -> list[str]:
+    """Return the names of the released teachers, sorted."""
+    return sorted(path.parent.name for path in (zoo_folder() / TEACHERS).glob(f"*/{TEACHER_WEIGHTS}"))
+
+
+def find_teacher(name: str) -> ZooTeacher:
+    """Return a released teacher.
+
+    Raises:
+        ModelError: there is none of that name (with the nearest one).
+    """
+    if name not in teacher_names():
+        raise ModelError(unknown("teacher", name, teacher_names()))
+    return ZooTeacher(name, zoo_folder() / TEACHERS / name)
+
+
+def find_released(name: str) -> ZooModel | ZooTeacher:
+    """Return a released student or teacher.
+
+    Raises:
+        ModelError: there is none of that name (with the nearest one).
+    """
+    if name in teacher_names():
+        return find_teacher(name)
+    if name not in zoo_names():
+        raise ModelError(unknown("model", name, [*zoo_names(), *teacher_names()]))
+    return find_model(name)
+
+
+def copy_model(model: ZooModel | ZooTeacher, folder: Path) -> None:
+    """Copy the files of a released network into a folder, made where it is not there.
 
     Raises:
         UsageError: another file of one of these names is there already.
-        ModelError: a file of the student is missing.
+        ModelError: a file of the network is missing.
         StorageError: the folder cannot be written.
     """
     try:

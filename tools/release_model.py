@@ -1,15 +1,16 @@
-"""Make models/NAME of a finished run: export, full verify, recipe, card; then the tables of models.
+"""Make models/NAME of a finished run: export, full verify, recipe, card; then the tables of models and teachers.
 
     python tools/release_model.py runs/omniglot omniglot-conv4 --about "Omniglot, all of it, 28x28"
 
 The first `--about` says in a few words what the student was trained on, further ones what else to know. `--pot` exports
 powers of two. `--way 20` measures 20-way episodes too. `--search runs/search-...` adds the search that found the
-student. Paths of this machine stay out of recipe and manifest: the data are named alone, and must be where `edgekd data
-list` looks for them.
+student. `--teacher` releases the teacher of a run instead, as models/teachers/NAME. Paths of this machine stay out of
+recipe and manifest: the data are named alone, and must be where `edgekd data list` looks for them.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from edgekd.profile import profile_names
 from edgekd.recipe import Recipe, load_recipe, to_toml
 from edgekd.report.card import model_card
 from edgekd.run import Run
+from edgekd.run_manifest import StageRecord
 from edgekd.search.results import Outcome
 from edgekd.verify import Report, Request, verify
 from edgekd.zoo import (
@@ -40,6 +42,8 @@ from edgekd.zoo import (
     SEARCH_PAGE,
     SEARCH_RECIPE,
     SEARCH_RESULTS,
+    TEACHER_WEIGHTS,
+    TEACHERS,
     ZooModel,
     teacher_recipe,
 )
@@ -121,6 +125,31 @@ def release(run: Run, folder: Path, about: tuple[str, ...], *, pot: bool) -> Non
         write_text(folder / teacher_recipe(number), teacher)
 
 
+def release_teacher(run: Run, folder: Path, about: tuple[str, ...]) -> None:
+    """Write the run as far as it trained a teacher: weights, recipe, metrics, manifest.
+
+    Raises:
+        EdgekdError: it has trained none, or cannot be released.
+    """
+    weights, recipe = run.stage_file("teach").read_bytes(), released_recipe(run.recipe)
+    record, name = run.manifest.stages["teach"], bare(run.recipe.data.spec)
+    taught = StageRecord(
+        file=TEACHER_WEIGHTS, sha256=record.sha256, seconds=record.seconds, result=_renamed(record.result, name)
+    )
+    changes = {
+        "recipe_sha256": recipe.sha256,
+        "data": run.manifest.data.model_copy(update={"spec": name}),
+        "stages": {"teach": taught},
+        "base_mean": (),
+        "complete": False,
+    }
+    lines = [line for line in run.metrics() if str(line["stage"]).partition("-")[0] == "teach"]
+    write_bytes(folder / TEACHER_WEIGHTS, weights)
+    write_text(folder / RECIPE, "".join(f"# {line}\n" for line in about) + to_toml(recipe))
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write_text(folder / "manifest.json", run.manifest.model_copy(update=changes).model_dump_json(indent=1) + "\n")
+
+
 def recipes_of_teacher(recipe: Recipe) -> list[Recipe]:
     """Return the recipes of the runs that trained the teacher, the first one first; none for weights of no run."""
     weights = recipe.teacher.weights
@@ -166,6 +195,32 @@ def report_of(folder: Path, episodes: int, more_ways: tuple[int, ...]) -> Report
     return report.model_copy(update={"accuracy": rows, "model": report.model.model_copy(update={"path": path})})
 
 
+def release_student(
+    run: Run,
+    folder: Path,
+    about: tuple[str, ...],
+    *,
+    search: Path | None,
+    pot: bool,
+    episodes: int,
+    ways: tuple[int, ...],
+) -> str:
+    """Write every file of the student's folder; return the verdict on it.
+
+    Raises:
+        EdgekdError: the run is not finished or cannot be released, or its data are not at hand.
+    """
+    for stale in SEARCH_FILES:
+        (folder / stale).unlink(missing_ok=True)
+    if search:
+        add_search(search, folder, run.recipe.student.backbone)
+    release(run, folder, about, pot=pot)
+    report = report_of(folder, episodes, ways)
+    write_text(folder / REPORT, report.to_json())
+    write_text(folder / CARD, model_card(ZooModel(folder.name, folder)))
+    return report.verdict
+
+
 @click.command()
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("name")
@@ -173,6 +228,7 @@ def report_of(folder: Path, episodes: int, more_ways: tuple[int, ...]) -> Report
 @click.option("--pot", is_flag=True, help="Export power-of-two scales.")
 @click.option("--way", "ways", type=int, multiple=True, help="Measure episodes of so many classes too.")
 @click.option("--search", type=click.Path(path_type=Path), help="Folder of the search that found the student.")
+@click.option("--teacher", is_flag=True, help="Release its teacher alone, to distill from.")
 @click.option("--episodes", default=EPISODES, show_default=True)
 @click.option("--into", type=click.Path(path_type=Path), default=MODELS, help="Zoo to add it to.  [default: models/]")
 def main(
@@ -185,22 +241,19 @@ def main(
     episodes: int,
     into: Path,
     pot: bool,
+    teacher: bool,
 ) -> None:
     """Make the folder NAME of the finished run in RUN."""
-    folder = into / name
+    folder = into / TEACHERS / name if teacher else into / name
     try:
         run = Run.open(run_folder)
-        for stale in SEARCH_FILES:
-            (folder / stale).unlink(missing_ok=True)
-        if search:
-            add_search(search, folder, run.recipe.student.backbone)
-        release(run, folder, about, pot=pot)
-        report = report_of(folder, episodes, ways)
-        write_text(folder / REPORT, report.to_json())
-        write_text(folder / CARD, model_card(ZooModel(name, folder)))
+        if teacher:
+            release_teacher(run, folder, about)
+        else:
+            verdict = release_student(run, folder, about, search=search, pot=pot, episodes=episodes, ways=ways)
+            print(f"{folder}: verdict {verdict}")
     except EdgekdError as error:
         sys.exit(f"Error: {error}")
-    print(f"{folder}: verdict {report.verdict}")
     if into == MODELS:
         subprocess.run([sys.executable, Path(__file__).with_name("model_cards.py")], check=True)
 

@@ -11,7 +11,19 @@ from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.recipe import load_recipe
 from edgekd.report.markdown import table
 from edgekd.report.wording import certificate_line
-from edgekd.zoo import CARD, MODEL, RECIPE, SEARCH_PAGE, SEARCH_RECIPE, GoldenBound, ZooModel
+from edgekd.zoo import (
+    CARD,
+    MODEL,
+    RECIPE,
+    SEARCH_PAGE,
+    SEARCH_RECIPE,
+    TEACHER_WEIGHTS,
+    GoldenBound,
+    ZooModel,
+    ZooTeacher,
+    find_teacher,
+    teacher_names,
+)
 
 if TYPE_CHECKING:
     from edgekd.verify import Report
@@ -53,6 +65,25 @@ def zoo_table(models: Iterable[ZooModel], folder: str) -> str:
     header = ("model", "data", "protocol", "teacher", "from scratch", "float student", "INT8 deployed", "parameters")
     rows = [_zoo_row(model, folder) for model in models]
     return "\n".join(table((*header, "INT8 bytes"), rows))
+
+
+def teacher_table(teachers: Iterable[ZooTeacher]) -> str:
+    """Return one row for each teacher of the zoo."""
+    header = ("teacher", "data", "backbone", "parameters", "accuracy in float")
+    return "\n".join(table(header, [_teacher_row(teacher) for teacher in teachers]))
+
+
+def _teacher_row(teacher: ZooTeacher) -> tuple[str, ...]:
+    result = teacher.result
+    shown = _main(result.accuracy)
+    protocol = f"{shown[0].way}-way {'/'.join(str(row.shot) for row in shown)}-shot"
+    return (
+        f"`{teacher.name}`",
+        f"`{teacher.run.recipe.data.spec}`",
+        f"`{result.backbone}`",
+        f"{result.parameters:,}",
+        f"{protocol}: {accuracy_cell(shown)}",
+    )
 
 
 def accuracy_cell(rows: Sequence[AccuracyRow]) -> str:
@@ -214,11 +245,23 @@ def _repeat(model: ZooModel) -> Iterator[str]:
     yield f"    edgekd distill --recipe {model.name}/{RECIPE}{teacher} --run runs/{model.name}"
     yield f"    edgekd export --int8{pot} --run runs/{model.name} --output {MODEL}"
     yield from (f"    edgekd verify {MODEL}", "")
+    if released := _released_teacher(model):
+        given = f"`--teacher-weights {released.name}/{TEACHER_WEIGHTS}`"
+        yield f"Its teacher is in the zoo: after `edgekd models get {released.name}`, {given} spares"
+        yield from ("training it.", "")
     for name, weights in _foreign_weights(model):
         yield from (f"The recipe names weights of the {name}, `{weights}`, which are no part of the zoo.", "")
     yield "Another machine or version gives other bits and figures that differ by tenths: floating point is not fixed."
     yield from ("", "To check this file:", "", f"    edgekd models get {model.name}")
     yield from (f"    edgekd verify {model.name}/{MODEL}", "")
+
+
+def _released_teacher(model: ZooModel) -> ZooTeacher | None:
+    """The teacher of the zoo that the recipes of this student's teacher trained, None where there is none."""
+    if not model.teacher_recipes:
+        return None
+    trained = load_recipe(model.folder / model.teacher_recipes[-1])
+    return next((teacher for name in teacher_names() if (teacher := find_teacher(name)).run.recipe == trained), None)
 
 
 def _foreign_weights(model: ZooModel) -> Iterator[tuple[str, Path]]:

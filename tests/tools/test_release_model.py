@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from edgekd import zoo
 from edgekd.distill.pipeline import run_distillation
 from edgekd.distill.session import open_session
 from edgekd.errors import UsageError
 from edgekd.recipe import Recipe, load_recipe, to_toml
+from edgekd.report.card import model_card
 from edgekd.run import Run
 from edgekd.search.page import results_page
 from edgekd.search.results import Measured, Outcome, TrialRow
@@ -70,10 +72,11 @@ def test_a_run_becomes_a_folder_of_the_zoo(
     assert ("bit for bit" in card) == pot
 
 
-def taught_by(run: Run, folder: Path, epochs: int) -> Run:
-    """A finished run whose teacher begins with that of another one."""
+def taught_by(run: Run, folder: Path, epochs: int, images: Path | None = None) -> Run:
+    """A finished run whose teacher begins with that of another one; `images` are where its data lie."""
     teacher = run.recipe.teacher.model_copy(update={"weights": run.stage_file("teach"), "epochs": epochs})
-    recipe = run.recipe.model_copy(update={"teacher": teacher})
+    data = run.recipe.data.model_copy(update={"spec": f"miniimagenet:{images}"} if images else {})
+    recipe = run.recipe.model_copy(update={"teacher": teacher, "data": data})
     return run_distillation(recipe, folder, open_session("fp32", 0, cpu=True))
 
 
@@ -104,6 +107,37 @@ def test_the_recipes_of_a_teacher_from_runs_of_its_own_are_part_of_it(
     again = release(tmp_path, data, str(run.folder), "tiny", "--about", "Tiny checkers", "--episodes", "100")
     assert again.returncode == 0, again.stderr
     assert {path.name for path in model.folder.iterdir()} == set(FILES)  # nothing of the earlier release stays
+
+
+def test_a_teacher_is_a_run_that_others_distill_from(
+    tmp_path: Path, run: Run, image_folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = release(tmp_path, data, str(run.folder), "tiny-teacher", "--about", "Tiny checkers", "--teacher")
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(zoo, "WHEEL_FOLDER", tmp_path / "zoo")
+    assert (zoo.teacher_names(), zoo.zoo_names()) == (["tiny-teacher"], [])
+    teacher = zoo.find_teacher("tiny-teacher")
+    assert {path.name for path in teacher.folder.iterdir()} == set(teacher.files)
+    assert str(image_folder) not in "".join((teacher.folder / name).read_text("latin-1") for name in teacher.files)
+    assert teacher.run.manifest.recipe_sha256 == teacher.run.recipe.sha256
+    assert not teacher.run.lost_stages()
+    assert {str(line["stage"]) for line in teacher.run.metrics()} <= {"teach"}
+    assert teacher.result.accuracy[0].dataset == "miniimagenet"
+    taught = taught_by(teacher.run, tmp_path / "taught", 0, image_folder)
+    assert taught.manifest.stages["teach"].result.backbone == teacher.result.backbone
+    done = release(tmp_path, data, str(taught.folder), "tiny", "--about", "Tiny checkers", "--episodes", "100")
+    assert done.returncode == 0, done.stderr
+    card = model_card(ZooModel("tiny", tmp_path / "zoo" / "tiny"))
+    assert "after `edgekd models get tiny-teacher`, `--teacher-weights tiny-teacher/teacher.safetensors` spares" in card
+
+
+def test_a_run_without_a_teacher_releases_none(tmp_path: Path, run: Run, data: Path, image_folder: Path) -> None:
+    recipe = load_recipe(run.folder / "recipe.toml", ["distill.method=ce", "quantize.enabled=false"])
+    alone = run_distillation(recipe, tmp_path / "alone", open_session("fp32", 0, cpu=True))
+    done = release(tmp_path, data, str(alone.folder), "none", "--about", "x", "--teacher")
+    assert done.returncode == 1
+    assert "has no finished stage 'teach'" in done.stderr
+    assert not (tmp_path / "zoo").exists()
 
 
 def finished_search(folder: Path, recipe: Recipe, student: str) -> Path:

@@ -24,9 +24,10 @@ class Search(Section):
     blocks pool (all of a shallower student), `width` of every block but the last and `embedding` of the last in
     channels, steps of `width_step`.
     `signed`: every student's embedding is (`convnet:.../signed`). `weight_bits` are the bit-widths to choose from; none
-    given: those of the profile, 8 where it does not say. Candidates are compared on `episodes` of the validation
-    classes. The students in `first` are tried before others, with the widest weights; `startup_trials` are drawn at
-    random.
+    given: those of the profile, 8 where it does not say. `require` holds requirements as `edgekd verify --require`
+    takes them, of what a file tells that was not run (`macs <= 60e6`): what fails one is not trained.
+    Candidates are compared on `episodes` of the validation classes. The students in `first` are tried before others,
+    with the widest weights; `startup_trials` are drawn at random.
     """
 
     trials: int = Field(default=20, ge=1, le=100_000)
@@ -40,6 +41,7 @@ class Search(Section):
     width_step: int = Field(default=8, ge=1)
     signed: bool = False
     weight_bits: tuple[Bits, ...] = ()
+    require: tuple[str, ...] = ()
     episodes: int = Field(default=2_000, ge=2)
     first: tuple[str, ...] = ()
     startup_trials: int = Field(default=10, ge=1)

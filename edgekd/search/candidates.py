@@ -67,7 +67,7 @@ def has_teacher(recipe: Recipe) -> bool:
 def with_student(recipe: Recipe, candidate: Candidate) -> Recipe:
     """Return the recipe with this student; what the search was told is gone, as training looks at none of it."""
     quantize = recipe.quantize.model_copy(update={"weight_bits": candidate.weight_bits})
-    student = Student(backbone=candidate.student)
+    student = Student(backbone=candidate.student, classifier=recipe.student.classifier)
     return recipe.model_copy(update={"student": student, "quantize": quantize, "search": Search()})
 
 
@@ -81,7 +81,8 @@ def candidate_recipe(recipe: Recipe, candidate: Candidate, teacher: Path | None)
     """Return the short recipe of a candidate that learns from the weights in `teacher`, None where there is none."""
     settings = recipe.teacher
     if teacher is not None:
-        settings = Teacher(backbone=settings.backbone, weights=teacher, pretrained=settings.pretrained)
+        kept = {"backbone": settings.backbone, "classifier": settings.classifier, "pretrained": settings.pretrained}
+        settings = Teacher.model_validate({**kept, "weights": teacher})
     chosen = with_student(recipe, candidate)
     return _short(chosen).model_copy(
         update={

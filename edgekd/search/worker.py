@@ -19,13 +19,13 @@ from edgekd.run import RUNS_FOLDER
 from edgekd.search import training
 from edgekd.search.board import Board, Claim
 from edgekd.search.candidates import candidate_recipe, require_searchable, require_startable, with_student
-from edgekd.search.feasibility import examine_trained, examine_untrained, listed, refusals
+from edgekd.search.feasibility import examine_trained, examine_untrained, listed, refusals, requirements_of
 from edgekd.search.folder import Folder, comparable, open_folder
 from edgekd.search.page import results_page
 from edgekd.search.results import REFUSED_BY, RESULT, Measured, Outcome, ShotRow, outcome_of
 from edgekd.search.space import Space, space_of
 from edgekd.search.storage import open_storage, open_study, require_fingerprints
-from edgekd.verify import Report
+from edgekd.verify import Report, Requirement
 
 MARGIN_S = 2.0  # between two candidates
 
@@ -54,6 +54,7 @@ class Work:
 
     recipe: Recipe
     profile: HardwareProfile
+    require: tuple[Requirement, ...]
     splits: Splits
     space: Space
     folder: Folder
@@ -85,7 +86,7 @@ def run_search(
     """
     if session.world > 1:
         raise UsageError("a search has one process a worker: start `edgekd search` several times, in the same folder")
-    profile = load_profile(recipe.profile)
+    profile, require = load_profile(recipe.profile), requirements_of(recipe)
     splits = load_data(recipe, session, skip_bad=skip_bad)
     space = space_of(recipe.search, profile, splits.train.height, splits.train.width)
     first = [space.choices_of(student) for student in recipe.search.first]
@@ -101,7 +102,7 @@ def run_search(
             for choices in first:
                 board.queue(choices)
         session.reporter.note(f"search folder {folder.path}")
-        stopped = _work_through(Work(recipe, profile, splits, space, folder, board, session, skip_bad))
+        stopped = _work_through(Work(recipe, profile, require, splits, space, folder, board, session, skip_bad))
     outcome = outcome_of(study.study_name, profile.name, board.trials())
     _write_results(recipe, folder, outcome)
     if not stopped:
@@ -136,7 +137,8 @@ def _try(work: Work, claim: Claim) -> None:
         EdgekdError: what is wrong with all candidates.
     """
     name = f"candidate {claim.number} ({claim.candidate})"
-    untrained = examine_untrained(with_student(work.recipe, claim.candidate), work.profile, work.splits)
+    recipe = with_student(work.recipe, claim.candidate)
+    untrained = examine_untrained(recipe, work.profile, work.splits, work.require)
     if _refused(work, claim, untrained, name):
         return
     teacher = training.train_teacher(
@@ -157,7 +159,7 @@ def _train(work: Work, claim: Claim, teacher: Path | None, name: str) -> None:
     recipe = candidate_recipe(work.recipe, claim.candidate, teacher)
     folder = work.folder.trial(claim.number)
     run = training.train_candidate(recipe, folder, work.session, skip_bad=work.skip_bad)
-    report = examine_trained(run, work.profile, work.splits)
+    report = examine_trained(run, work.profile, work.splits, work.require)
     if _refused(work, claim, report, f"{name}, trained"):
         return
     score = training.validate(run, work.splits.val, work.recipe.search.episodes)

@@ -42,6 +42,13 @@ def test_a_candidate_trains_no_teacher_again() -> None:
     assert teaching_recipe(recipe, CANDIDATE).teacher == recipe.teacher
 
 
+def test_heads_stay_of_the_kind_that_the_recipe_names() -> None:
+    recipe = load_recipe(None, ["teacher.classifier=cosine", "student.classifier=cosine"])
+    short = candidate_recipe(recipe, CANDIDATE, Path("/t"))
+    assert (short.teacher.classifier, short.student.classifier) == ("cosine", "cosine")
+    assert with_student(recipe, CANDIDATE).student.classifier == "cosine"
+
+
 def test_no_epochs_stay_none() -> None:
     recipe = load_recipe(None, ["distill.epochs=0", "quantize.epochs=0", "search.quantize_epochs=0"])
     short = candidate_recipe(recipe, CANDIDATE, None)

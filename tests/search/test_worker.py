@@ -159,6 +159,29 @@ def test_only_what_the_profile_holds_is_trained(tmp_path: Path, search_recipe: P
     assert outcome.trials[0].measured.parameters <= 1600
 
 
+def test_what_a_requirement_fails_is_not_trained(tmp_path: Path, search_recipe: Path) -> None:
+    recipe = load_recipe(search_recipe, ['search.require=["macs < 1000"]', "search.refused=3"])
+    with pytest.raises(ModelError, match=r"require refused \d+, for example: macs is .*; required < "):
+        search(recipe, tmp_path / "search")
+    assert not list((tmp_path / "search").glob("trials/*/*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("requirement", "message"),
+    [
+        ("macs", r"search\.require 'macs' does not read like"),
+        ("mac < 1", r"search\.require 'mac < 1': unknown quantity 'mac'"),
+        ("accuracy[5w5s] >= 0.5", r"search\.require: .*require what the file alone tells"),
+    ],
+)
+def test_a_requirement_that_decides_nothing_is_refused(
+    tmp_path: Path, search_recipe: Path, requirement: str, message: str
+) -> None:
+    recipe = load_recipe(search_recipe, [f'search.require=["{requirement}"]'])
+    with pytest.raises(RecipeError, match=message):
+        search(recipe, tmp_path / "search")
+
+
 def test_a_candidate_that_diverges_is_recorded_and_left(tmp_path: Path, recipe: Recipe) -> None:
     distill = recipe.distill.model_copy(update={"lr": 1e30, "warmup_epochs": 0.0, "clip_norm": 0.0})
     bounds = recipe.search.model_copy(update={"refused": 2})

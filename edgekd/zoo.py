@@ -4,7 +4,8 @@ models/<name>/  recipe.toml  model.onnx  golden.npz  report.json  card.md
                 teacher.toml where the teacher was trained in a run of its own; teacher-2.toml, ... where others went on
                 search.toml  search.json  search.md where the student was found by a search
 models/teachers/<name>/  teacher.safetensors  recipe.toml  manifest.json  metrics.jsonl
-                a run folder of `edgekd teach`, without paths of the machine that it ran on
+                a run folder of `edgekd teach`, without paths of the machine that it ran on; where it began with the
+                weights of other runs, their recipes too, the first one first: earlier.toml, earlier-2.toml, ...
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -33,6 +34,7 @@ RECIPE, MODEL, GOLDEN, REPORT, CARD = FILES = ("recipe.toml", "model.onnx", "gol
 SEARCH_RECIPE, SEARCH_RESULTS, SEARCH_PAGE = "search.toml", "search.json", "search.md"
 SEARCH_FILES = (SEARCH_RECIPE, SEARCH_RESULTS, SEARCH_PAGE)
 TEACHERS, TEACHER_WEIGHTS = "teachers", "teacher.safetensors"
+TEACHER, EARLIER = "teacher", "earlier"  # stems of the recipes of what came before
 TEACHER_FILES = (TEACHER_WEIGHTS, RECIPE, "manifest.json", "metrics.jsonl")
 MAIN_ENGINE = "onnxruntime"
 _FLOAT_STAGES = ("student", "meta", "head", "distill")  # the latest first
@@ -111,8 +113,7 @@ class ZooModel:
     @property
     def teacher_recipes(self) -> tuple[str, ...]:
         """The files of the recipes that trained the teacher, in the order of training; none if the run's own did."""
-        names = (teacher_recipe(number) for number in count(1))
-        return tuple(takewhile(lambda name: (self.folder / name).exists(), names))
+        return numbered(self.folder, TEACHER)
 
     @property
     def about(self) -> tuple[str, ...]:
@@ -143,7 +144,11 @@ class ZooTeacher:
 
     name: str
     folder: Path
-    files: ClassVar[tuple[str, ...]] = TEACHER_FILES
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of its files."""
+        return (*TEACHER_FILES, *numbered(self.folder, EARLIER))
 
     @cached_property
     def run(self) -> Run:
@@ -160,9 +165,15 @@ class ZooTeacher:
         return self.run.manifest.stages["teach"].result
 
 
-def teacher_recipe(number: int) -> str:
-    """Return the file's name of the recipe of the teacher's first training, its second, and so on."""
-    return "teacher.toml" if number == 1 else f"teacher-{number}.toml"
+def recipe_file(stem: str, number: int) -> str:
+    """Return the file's name of the recipe of a first training, a second, and so on."""
+    return f"{stem}.toml" if number == 1 else f"{stem}-{number}.toml"
+
+
+def numbered(folder: Path, stem: str) -> tuple[str, ...]:
+    """Return the names of the recipes in a folder that `recipe_file` named, in their order."""
+    names = (recipe_file(stem, number) for number in count(1))
+    return tuple(takewhile(lambda name: (folder / name).exists(), names))
 
 
 def zoo_folder() -> Path:

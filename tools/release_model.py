@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -34,6 +35,7 @@ from edgekd.search.results import Outcome
 from edgekd.verify import Report, Request, verify
 from edgekd.zoo import (
     CARD,
+    EARLIER,
     GOLDEN,
     MODEL,
     RECIPE,
@@ -42,10 +44,12 @@ from edgekd.zoo import (
     SEARCH_PAGE,
     SEARCH_RECIPE,
     SEARCH_RESULTS,
+    TEACHER,
     TEACHER_WEIGHTS,
     TEACHERS,
     ZooModel,
-    teacher_recipe,
+    numbered,
+    recipe_file,
 )
 
 EPISODES = 10_000
@@ -118,11 +122,20 @@ def release(run: Run, folder: Path, about: tuple[str, ...], *, pot: bool) -> Non
     write_bytes(folder / MODEL, model.SerializeToString())
     write_bytes(folder / GOLDEN, golden)
     write_text(folder / RECIPE, "".join(f"# {line}\n" for line in about) + recipe)
-    teachers = [to_toml(released_recipe(teacher)) for teacher in recipes_of_teacher(run.recipe)]
-    for stale in ZooModel(folder.name, folder).teacher_recipes[len(teachers) :]:
+    write_recipes(folder, TEACHER, recipes_of_teacher(run.recipe))
+
+
+def write_recipes(folder: Path, stem: str, recipes: Sequence[Recipe]) -> None:
+    """Write the recipes of what came before, the first one first; those of an earlier release go.
+
+    Raises:
+        UsageError: one rests on a profile or on data that are not public.
+    """
+    texts = [to_toml(released_recipe(recipe)) for recipe in recipes]
+    for stale in numbered(folder, stem)[len(texts) :]:
         (folder / stale).unlink()
-    for number, teacher in enumerate(teachers, start=1):
-        write_text(folder / teacher_recipe(number), teacher)
+    for number, text in enumerate(texts, start=1):
+        write_text(folder / recipe_file(stem, number), text)
 
 
 def release_teacher(run: Run, folder: Path, about: tuple[str, ...]) -> None:
@@ -144,6 +157,7 @@ def release_teacher(run: Run, folder: Path, about: tuple[str, ...]) -> None:
         "complete": False,
     }
     lines = [line for line in run.metrics() if str(line["stage"]).partition("-")[0] == "teach"]
+    write_recipes(folder, EARLIER, recipes_of_teacher(run.recipe))
     write_bytes(folder / TEACHER_WEIGHTS, weights)
     write_text(folder / RECIPE, "".join(f"# {line}\n" for line in about) + to_toml(recipe))
     write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
@@ -156,7 +170,9 @@ def recipes_of_teacher(recipe: Recipe) -> list[Recipe]:
     if weights is None or not (weights.parent / "manifest.json").exists():
         return []
     own = Run.open(weights.parent).recipe
-    return [*recipes_of_teacher(own), own]
+    released = numbered(weights.parent, EARLIER)
+    earlier = [load_recipe(weights.parent / name) for name in released] if released else recipes_of_teacher(own)
+    return [*earlier, own]
 
 
 def add_search(search: Path, folder: Path, student: str) -> None:

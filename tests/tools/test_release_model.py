@@ -19,7 +19,7 @@ from edgekd.run import Run
 from edgekd.search.page import results_page
 from edgekd.search.results import Measured, Outcome, TrialRow
 from edgekd.search.space import Candidate
-from edgekd.zoo import FILES, SEARCH_FILES, ZooModel, copy_model, teacher_recipe
+from edgekd.zoo import FILES, SEARCH_FILES, ZooModel, copy_model, recipe_file
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["teacher.epochs=0", "distill.epochs=1", "meta.enabled=false", "baseline.enabled=false", "quantize.method=ptq"]
@@ -91,7 +91,7 @@ def test_the_recipes_of_a_teacher_from_runs_of_its_own_are_part_of_it(
     assert (
         {path.name for path in model.folder.iterdir()} == set(model.files) == {*FILES, "teacher.toml", "teacher-2.toml"}
     )
-    first, second = (load_recipe(model.folder / teacher_recipe(number)) for number in (1, 2))
+    first, second = (load_recipe(model.folder / recipe_file("teacher", number)) for number in (1, 2))
     assert first.teacher == run.recipe.teacher
     assert second.teacher == tuned.recipe.teacher.model_copy(update={"weights": Path("teacher.safetensors")})
     assert first.data.spec == second.data.spec == "miniimagenet"
@@ -129,6 +129,25 @@ def test_a_teacher_is_a_run_that_others_distill_from(
     assert done.returncode == 0, done.stderr
     card = model_card(ZooModel("tiny", tmp_path / "zoo" / "tiny"))
     assert "after `edgekd models get tiny-teacher`, `--teacher-weights tiny-teacher/teacher.safetensors` spares" in card
+
+
+def test_a_teacher_that_began_with_another_carries_its_recipe(
+    tmp_path: Path, run: Run, image_folder: Path, data: Path
+) -> None:
+    tuned = taught_by(run, tmp_path / "tuned", 1)
+    done = release(tmp_path, data, str(tuned.folder), "second", "--about", "Tiny checkers", "--teacher")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "zoo" / "teachers" / "second"
+    assert {path.name for path in folder.iterdir()} == {*zoo.TEACHER_FILES, "earlier.toml"}
+    assert zoo.ZooTeacher("second", folder).files == (*zoo.TEACHER_FILES, "earlier.toml")
+    assert load_recipe(folder / "earlier.toml").teacher == run.recipe.teacher
+    taught = taught_by(Run.open(folder), tmp_path / "taught", 0, image_folder)
+    done = release(tmp_path, data, str(taught.folder), "tiny", "--about", "Tiny checkers", "--episodes", "100")
+    assert done.returncode == 0, done.stderr
+    model = ZooModel("tiny", tmp_path / "zoo" / "tiny")
+    first, second = (load_recipe(model.folder / name) for name in model.teacher_recipes)
+    assert first.teacher == run.recipe.teacher
+    assert second == Run.open(folder).recipe
 
 
 def test_a_run_without_a_teacher_releases_none(tmp_path: Path, run: Run, data: Path, image_folder: Path) -> None:

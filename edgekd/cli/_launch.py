@@ -40,6 +40,7 @@ def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["dis
             reporter,
             cpu=options["cpu"],
             compile_networks=options["compile"],
+            answers=options["answers"],
         )
         session.deadline.started = began  # importing torch took some of the budget already
         if not session.is_main:

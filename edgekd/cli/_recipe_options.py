@@ -149,6 +149,12 @@ student_options = _together(
         type=click.Path(path_type=Path),
         help="Take over from this run the stages that would come out the same: to quantize, fine-tune or distill anew.",
     ),
+    click.option(
+        "--answers",
+        metavar="FOLDER",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="With distill.views: keep what the teacher says here, so that other students need not ask it again.",
+    ),
     click.option("--no-quantize", is_flag=True, help="End with the float student: to compare methods, not to export."),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from edgekd.distill.context import Context, look
 from edgekd.distill.methods import Outputs
 from edgekd.distill.tasks import Classifier
 from edgekd.errors import StorageError
+from edgekd.files import sha256_bytes
 from edgekd.recipe import followed
 
 BLOCK = 1 << 24  # bytes written at once
@@ -51,17 +53,21 @@ class Answers:
 def kept_answers(context: Context, stage: str, teacher: Classifier, steps: int) -> Callable[[int, Tensor], Outputs]:
     """Return what answers for a still `teacher` about the pixels of each of so many steps, those of this process alone.
 
-    The table lies beside the checkpoint of `stage` and goes with it. It is one of this teacher, and of this process of
-    so many: with another teacher, or another number of processes, a new one begins.
+    The table lies beside the checkpoint of `stage` and goes with it, or stays in the session's own folder for other
+    students. It is one of this teacher, and of this process of so many: with another teacher, or another number of
+    processes, a new one begins; in a folder of several runs also with other images, changed otherwise, or in another
+    order.
 
     Raises:
         StorageError: the disk has no room for the table.
     """
     session, run = context.session, context.run
     batch_size = run.recipe.distill.batch_size // session.world
-    teacher_file = run.manifest.stages[followed(run.recipe)[0]]
-    name = f"answers-{teacher_file.sha256[:12]}-{session.rank}of{session.world}.f32"
-    path = run.folder / f"checkpoint-{stage}" / name
+    teacher_file = run.manifest.stages[followed(run.recipe)[0]].sha256
+    folder, asked = run.folder / f"checkpoint-{stage}", teacher_file[:12]
+    if session.answers:
+        folder, asked = session.answers, _digest(context, stage, teacher_file, steps)
+    path = folder / f"answers-{asked}-{session.rank}of{session.world}.f32"
     answers = Answers(path, steps * batch_size, teacher.backbone.embedding_dim, teacher.head.out_features)
 
     def ask(step: int, pixels: Tensor) -> Outputs:
@@ -70,6 +76,22 @@ def kept_answers(context: Context, stage: str, teacher: Classifier, steps: int) 
         return Outputs(found.embedding.to(pixels.device), found.logits.to(pixels.device))
 
     return ask
+
+
+def _digest(context: Context, stage: str, teacher: str, steps: int) -> str:
+    """Return what tells apart the tables of several runs: all that decides about images, their order and answers."""
+    recipe, images = context.run.recipe, context.unlabelled or context.splits.train
+    asked = {
+        "teacher": teacher,
+        "images": images.fingerprint,
+        "augment": recipe.augment.model_dump(mode="json"),
+        "seed": recipe.seed,
+        "stage": stage,
+        "batch_size": recipe.distill.batch_size,
+        "steps": steps,
+        "precision": str(context.session.accelerator.mixed_precision),
+    }
+    return sha256_bytes(json.dumps(asked, sort_keys=True).encode())[:16]
 
 
 def _reserve(path: Path, size: int) -> None:

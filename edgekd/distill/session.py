@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
@@ -97,13 +98,17 @@ class Deadline:
 
 @dataclass(frozen=True)
 class Session:
-    """Where training runs and who watches; `compile`: float training goes through torch.compile."""
+    """Where training runs and who watches; `compile`: float training goes through torch.compile.
+
+    `answers`: a folder for what teachers say of training images, so that other runs need not ask again.
+    """
 
     accelerator: Accelerator
     deadline: Deadline
     reporter: Reporter
     seed: int
     compile: bool = False
+    answers: Path | None = None
 
     @property
     def device(self) -> torch.device:
@@ -156,6 +161,7 @@ def open_session(
     *,
     cpu: bool = False,
     compile_networks: bool = False,
+    answers: Path | None = None,
 ) -> Session:
     """Start Accelerate with bf16 where it helps (`precision` "auto"), on the device it finds or on the CPU."""
     mixed = _mixed_precision(precision, cpu=cpu or not torch.cuda.is_available())
@@ -163,7 +169,7 @@ def open_session(
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(mixed_precision=mixed, cpu=cpu)
     tune(accelerator.device)
-    return Session(accelerator, Deadline(budget_s), reporter or Silent(), seed, compile_networks)
+    return Session(accelerator, Deadline(budget_s), reporter or Silent(), seed, compile_networks, answers)
 
 
 def tune(device: torch.device) -> None:

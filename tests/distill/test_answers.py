@@ -97,6 +97,35 @@ def test_kept_answers_change_nothing_and_are_asked_for_once(
     assert all(torch.equal(value, b[name]) for name, value in a.items())
 
 
+def test_another_student_asks_nothing_again(tmp_path: Path, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one teacher and the same images; other images, or other changes of them, have answers of their own."""
+    asked: list[int] = []
+
+    def counted(*args: Any) -> Outputs:
+        asked.append(1)
+        return look(*args)
+
+    monkeypatch.setattr("edgekd.distill.answers.look", counted)
+
+    def distilled(name: str, *assignments: str, answers: Path | None = tmp_path / "answers") -> Path:
+        recipe = load_recipe(tiny_recipe, [*SHORT, *BARE, "distill.epochs=3", "distill.views=2", *assignments])
+        opened = open_session("fp32", 0, cpu=True, answers=answers)
+        return run_distillation(recipe, tmp_path / name, opened).stage_file("distill")
+
+    teacher = f"teacher.weights={distilled('first').parent / 'teacher.safetensors'}"
+    assert len(asked) == 2 * STEPS
+    second = distilled("second", teacher, "student.backbone=conv4-8")
+    assert len(asked) == 2 * STEPS
+    plain = distilled("plain", teacher, "student.backbone=conv4-8", answers=None)
+    assert len(asked) == 4 * STEPS
+    a, b = (load_snapshot(file).tensors for file in (second, plain))
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
+    for number, other in enumerate(("augment.flip=true", "seed=1", "distill.batch_size=16")):
+        before = len(asked)
+        distilled(f"other-{number}", teacher, other)
+        assert len(asked) > before, other
+
+
 @pytest.mark.parametrize("stop_at", [STEPS + 3, STEPS + 11])
 def test_a_stopped_run_ends_bit_identical(tmp_path: Path, tiny_recipe: Path, stop_at: int) -> None:
     recipe = load_recipe(tiny_recipe, [*SHORT, *BARE, "distill.epochs=4", "distill.views=2", "teacher.batch_size=32"])

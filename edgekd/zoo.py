@@ -148,7 +148,12 @@ class ZooTeacher:
     @property
     def files(self) -> tuple[str, ...]:
         """The names of its files."""
-        return (*TEACHER_FILES, *numbered(self.folder, EARLIER))
+        return (*TEACHER_FILES, *self.earlier)
+
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """The files of the recipes of the runs that its weights began with, in the order of training."""
+        return numbered(self.folder, EARLIER)
 
     @cached_property
     def run(self) -> Run:

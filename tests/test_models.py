@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekd.distill.backbones import build_backbone, deployed_parameters
+from edgekd.distill.checkpoint import load_network, load_snapshot
+from edgekd.distill.tasks import Classifier
 from edgekd.files import sha256_file
 from edgekd.onnx_session import Optimization, open_session
 from edgekd.profile import load_profile, profile_names
@@ -26,11 +29,15 @@ from edgekd.zoo import (
     SEARCH_RESULTS,
     GoldenBound,
     ZooModel,
+    ZooTeacher,
     find_model,
+    find_teacher,
+    teacher_names,
     zoo_names,
 )
 
 ROOT = Path(__file__).parent.parent
+TEACHERS = [find_teacher(name) for name in teacher_names()]
 ZOO = [find_model(name) for name in zoo_names()]
 
 
@@ -122,3 +129,18 @@ def test_cards_and_tables_are_those_of_the_files() -> None:
         [sys.executable, ROOT / "tools" / "model_cards.py", "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("teacher", TEACHERS, ids=lambda teacher: teacher.name)
+def test_a_teacher_is_the_file_that_its_run_made(teacher: ZooTeacher) -> None:
+    run, result = teacher.run, teacher.result
+    assert {path.name for path in teacher.folder.iterdir()} == set(teacher.files)
+    assert list(run.manifest.stages) == ["teach"]
+    assert not run.lost_stages()
+    assert run.manifest.recipe_sha256 == run.recipe.sha256
+    assert {row.shot for row in result.accuracy} == {1, 5}
+    assert all(row.episodes == 10_000 and row.split == "test" for row in result.accuracy)
+    weights = load_snapshot(run.stage_file("teach")).part("network")["head.weight"]
+    network = Classifier(build_backbone(result.backbone, 3), len(weights), run.recipe.teacher.classifier)
+    load_network(run.stage_file("teach"), network)
+    assert result.parameters == deployed_parameters(network.backbone)

@@ -139,7 +139,8 @@ def test_a_teacher_that_began_with_another_carries_its_recipe(
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "zoo" / "teachers" / "second"
     assert {path.name for path in folder.iterdir()} == {*zoo.TEACHER_FILES, "earlier.toml"}
-    assert zoo.ZooTeacher("second", folder).files == (*zoo.TEACHER_FILES, "earlier.toml")
+    teacher = zoo.ZooTeacher("second", folder)
+    assert (teacher.files, teacher.earlier) == ((*zoo.TEACHER_FILES, "earlier.toml"), ("earlier.toml",))
     assert load_recipe(folder / "earlier.toml").teacher == run.recipe.teacher
     taught = taught_by(Run.open(folder), tmp_path / "taught", 0, image_folder)
     done = release(tmp_path, data, str(taught.folder), "tiny", "--about", "Tiny checkers", "--episodes", "100")

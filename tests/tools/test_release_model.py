@@ -80,6 +80,7 @@ def taught_by(run: Run, folder: Path, epochs: int, images: Path | None = None) -
     return run_distillation(recipe, folder, open_session("fp32", 0, cpu=True))
 
 
+@pytest.mark.slow
 def test_the_recipes_of_a_teacher_from_runs_of_its_own_are_part_of_it(
     tmp_path: Path, run: Run, image_folder: Path, data: Path
 ) -> None:
@@ -109,6 +110,7 @@ def test_the_recipes_of_a_teacher_from_runs_of_its_own_are_part_of_it(
     assert {path.name for path in model.folder.iterdir()} == set(FILES)  # nothing of the earlier release stays
 
 
+@pytest.mark.slow
 def test_a_teacher_is_a_run_that_others_distill_from(
     tmp_path: Path, run: Run, image_folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_teacher_is_a_run_that_others_distill_from(
     assert "after `edgekd models get tiny-teacher`, `--teacher-weights tiny-teacher/teacher.safetensors` spares" in card
 
 
+@pytest.mark.slow
 def test_a_teacher_that_began_with_another_carries_its_recipe(
     tmp_path: Path, run: Run, image_folder: Path, data: Path
 ) -> None:

@@ -69,20 +69,23 @@ def zoo_table(models: Iterable[ZooModel], folder: str) -> str:
 
 def teacher_table(teachers: Iterable[ZooTeacher]) -> str:
     """Return one row for each teacher of the zoo."""
-    header = ("teacher", "data", "backbone", "parameters", "accuracy in float")
+    header = ("teacher", "data", "backbone", "parameters", "accuracy in float", "licence of the data")
     return "\n".join(table(header, [_teacher_row(teacher) for teacher in teachers]))
 
 
 def _teacher_row(teacher: ZooTeacher) -> tuple[str, ...]:
-    result = teacher.result
+    from edgekd.data.registry import DATASETS
+
+    result, data = teacher.result, teacher.run.recipe.data.spec
     shown = _main(result.accuracy)
     protocol = f"{shown[0].way}-way {'/'.join(str(row.shot) for row in shown)}-shot"
     return (
         f"`{teacher.name}`",
-        f"`{teacher.run.recipe.data.spec}`",
+        f"`{data}`",
         f"`{result.backbone}`",
         f"{result.parameters:,}",
         f"{protocol}: {accuracy_cell(shown)}",
+        DATASETS[data].licence,
     )
 
 

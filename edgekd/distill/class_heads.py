@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ class CosineHead(nn.Linear):
     """Logits s cos(w, z) of embeddings (b, d), s > 0 learned: what a nearest class mean by cosine looks at.
 
     Source: S. Gidaris & N. Komodakis, Dynamic Few-Shot Visual Learning without Forgetting, CVPR 2018,
-    https://arxiv.org/abs/1804.09458, section 3.2 (scale 10 at the start, as there).
+    https://arxiv.org/abs/1804.09458; its cosine classifier with a learned scale, here 10 at the start.
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -51,16 +50,9 @@ class CosineHead(nn.Linear):
         self.weight.copy_(means)
 
 
-class ClassHead(Protocol):
-    """What makes a head of an embedding's length and the number of classes."""
-
-    def __call__(self, in_features: int, out_features: int, /) -> LinearHead | CosineHead:
-        """Return a new head."""
-
-
 def head_in(tensors: Mapping[str, Tensor]) -> HeadKind:
     """Return the kind of head that a classifier's tensors are of."""
     return "cosine" if "head.scale" in tensors else "linear"
 
 
-HEADS: dict[HeadKind, ClassHead] = {"linear": LinearHead, "cosine": CosineHead}
+HEADS: dict[HeadKind, type[LinearHead | CosineHead]] = {"linear": LinearHead, "cosine": CosineHead}

@@ -5,6 +5,7 @@ The last place torch appears. What is written is checked first: onnxruntime must
 
 from __future__ import annotations
 
+import copy
 import io
 import tempfile
 from dataclasses import dataclass
@@ -181,8 +182,13 @@ def manifest_of(
 
 
 def integer_embeddings(network: nn.Module, scale: float, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the integers (n, d) behind the Brevitas model's embeddings."""
-    return np.rint(embed(network, images).astype(np.float64) / scale).astype(np.int64)
+    """Return the integers (n, d) behind the Brevitas model's embeddings.
+
+    In double precision: in fp32 a deep network does not agree with itself, since the order of its sums, which the
+    layout in memory decides, moves values over the half between two integers, and each layer passes on more of them.
+    """
+    exact = copy.deepcopy(network).double()
+    return np.rint(embed(exact, images).astype(np.float64) / scale).astype(np.int64)
 
 
 def compare(network: nn.Module, model: onnx.ModelProto, images: NDArray[np.uint8]) -> Parity:

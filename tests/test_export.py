@@ -21,7 +21,7 @@ from edgekd.distill import quantize
 from edgekd.distill.backbones import build_backbone, deployed_parameters
 from edgekd.distill.embed import embed as embed_float
 from edgekd.distill.pipeline import run_distillation
-from edgekd.distill.quantizing import float_student_of
+from edgekd.distill.quantizing import float_student_of, load_quantized
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.session import Silent, Stopped, open_session
 from edgekd.errors import ModelError, RunError, StorageError
@@ -288,6 +288,25 @@ def test_a_batch_is_as_good_as_single_images(finished: Run, tmp_path: Path, pixe
     together = opened.run(None, {"pixels": pixels[:3]})[0]
     assert together.shape == (3, 8)
     assert np.array_equal(together, embed(done.path, pixels[:3]))
+
+
+def test_the_trained_model_is_asked_in_double_precision(
+    finished: Run, exported: export.Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its integers are compared with does not depend on the order of sums in fp32; the network stays as it was."""
+    network, _ = load_quantized(finished, 3)
+    images = load_split(finished.recipe.data.spec, "test").images[:8]
+    asked: list[torch.dtype] = []
+
+    def recorded(exact: torch.nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        asked.extend(parameter.dtype for parameter in exact.parameters())
+        return embed_float(exact, pixels)
+
+    monkeypatch.setattr(export, "embed", recorded)
+    found = export.integer_embeddings(network, exported.manifest.output.scale, images)
+    assert set(asked) == {torch.float64}
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    assert np.abs(found - embed(exported.path, to_int8(images))).max() <= 1
 
 
 def test_training_and_verification_count_the_same_parameters(exported: export.Exported, finished: Run) -> None:

@@ -30,16 +30,19 @@ class DivergedError(EdgekdError):
 
 @torch.no_grad()
 def embed(backbone: nn.Module, images: NDArray[np.uint8], *, bf16: bool = False) -> NDArray[np.float32]:
-    """Map uint8 images (n, height, width, channels) to embeddings (n, d), in evaluation mode, fp32 unless `bf16`.
+    """Map uint8 images (n, height, width, channels) to embeddings (n, d), in evaluation mode.
+
+    It computes in the backbone's own precision, fp32 or double, unless `bf16`.
 
     Raises:
         DivergedError: an embedding is not finite.
     """
-    device = next(backbone.parameters()).device
+    own = next(backbone.parameters())
+    device = own.device
     backbone.eval()
     parts = []
     for start in range(0, len(images), BATCH):
-        batch = normalize(torch.tensor(images[start : start + BATCH]).to(device))
+        batch = normalize(torch.tensor(images[start : start + BATCH]).to(device)).to(own.dtype)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             parts.append(backbone(batch).float().cpu())
     embeddings = torch.cat(parts)

@@ -160,6 +160,25 @@ def test_the_chain_runs_on_two_processes(tmp_path: Path, tiny_recipe: Path) -> N
 
 
 @pytest.mark.slow
+def test_each_of_two_processes_keeps_answers_that_another_student_finds(tmp_path: Path, tiny_recipe: Path) -> None:
+    """Each asks about its own images; the second run asks about none."""
+    short = (
+        "distill.views=1", "distill.epochs=2", "baseline.enabled=false", "meta.enabled=false", "quantize.enabled=false"
+    )  # fmt: skip
+    shared = [argument for choice in short for argument in ("--set", choice)]
+    shared += ["--recipe", str(tiny_recipe), "--cpu", "--answers", str(tmp_path / "answers")]
+
+    def tables(name: str, student: str, *teacher: str) -> dict[str, int]:
+        own = ["--run", str(tmp_path / name), "--student", student, *teacher]
+        launch(2, "-m", "--", "edgekd", "distill", *shared, *own, folder=tmp_path)
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "answers").glob("answers-*")}
+
+    first = tables("first", "conv4-8")
+    assert sorted(name.split("-")[-1] for name in first) == ["0of2.f32", "1of2.f32"]
+    assert tables("second", "conv4-16", "--teacher-weights", str(tmp_path / "first" / "teacher.safetensors")) == first
+
+
+@pytest.mark.slow
 def test_a_loss_that_does_not_reach_the_head_runs_on_two_processes(
     tmp_path: Path, tiny_recipe: Path, image_folder: Path
 ) -> None:

@@ -50,7 +50,7 @@ class GoldenBound:
     @classmethod
     def of(cls, scheme: QuantScheme) -> GoldenBound:
         """Scales that are powers of two leave nothing to round differently; others only what lies half way."""
-        return cls(0, 0.0) if scheme.scale == "power_of_two" else cls(1, 0.01)
+        return cls(0, 0.0) if scheme.scale == "power_of_two" else cls(1, 0.02)
 
     def __str__(self) -> str:
         if self.max_lsb == 0:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgekd import __version__, passes
+from edgekd.bound import Bound
 from edgekd.data import ImageSet, Splits
 from edgekd.data.preprocess import INPUT_SCALE, to_int8
 from edgekd.distill import quantize
@@ -43,7 +44,6 @@ INPUT, OUTPUT = "pixels", "embedding"
 GOLDEN_IMAGES = 16
 GOLDEN_FLOAT_IMAGES = 2  # whole activations are large
 PARITY_IMAGES = 256
-MAX_LSB_FLOAT, MAX_SHARE_FLOAT = 1, 0.02
 PASSES = (
     passes.fold_weight_clips,
     passes.integer_input,
@@ -112,8 +112,8 @@ def export_run(run: Run, path: Path, *, power_of_two: bool = False, dynamic_batc
     Raises:
         RunError: the run is not finished, or ended before quantizing.
         ModelError: with `power_of_two` the student would exceed the profile's cap; onnxruntime's integers are not the
-            Brevitas model's (more than 1 LSB, or more than 2 % of elements; any difference at all where every scale is
-            a power of two).
+            Brevitas model's (beyond 1 LSB, or on more than 1 % of elements; 2 % where onnxruntime sums in fp32;
+            any difference at all where every scale is a power of two).
         StorageError: the files cannot be written.
     """
     if not run.recipe.quantize.enabled:
@@ -205,12 +205,11 @@ def require_parity(parity: Parity, scheme: QuantScheme) -> None:
     Raises:
         ModelError: with the figures.
     """
-    exact = scheme.scale == "power_of_two"
-    max_lsb, max_share = (0, 0.0) if exact else (MAX_LSB_FLOAT, MAX_SHARE_FLOAT)
-    if parity.max_lsb > max_lsb or parity.share > max_share:
+    bound = Bound.of_onnxruntime(scheme)
+    if not bound.allows(parity.max_lsb, parity.share):
         raise ModelError(
             f"the exported file does not compute what was trained: {parity}; allowed with {scheme.scale} scales: "
-            f"{max_lsb} LSB on {100 * max_share:.0f} % of them"
+            f"{bound.max_lsb} LSB on {100 * bound.max_share:.0f} % of them"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from edgekd.cpu import cpu_flags, sums_int8_exactly
 from edgekd.errors import ModelError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ _WITHOUT_INTEGER_KERNELS: dict[Optimization, Optimization] = {"extended": "basic
 
 
 def open_session(model: Path | bytes, optimization: Optimization = "all") -> onnxruntime.InferenceSession:
-    """Return a session of one thread in which sums of u8 x s8 products do not saturate, whatever the CPU.
+    """Return a session of one thread in which sums of int8 products do not saturate, whatever the CPU.
 
-    CPUs without VNNI add such products in pairs, in 16 bits. `session.x64quantprecision` then makes the weights
-    unsigned, which is exact; a file that onnxruntime cannot change so is run without integer kernels there.
-    Source: https://github.com/microsoft/onnxruntime/issues/14642.
+    Signed activations get integer kernels by `session.qdqisint8allowed` alone, on x86. CPUs without VNNI add products
+    of bytes in pairs, in 16 bits: there `session.x64quantprecision` makes the weights of unsigned activations unsigned,
+    which is exact, and onnxruntime has no such kernels for signed ones. What it has none for is run in fp32.
+    Source: https://github.com/microsoft/onnxruntime/issues/14642; both options at once are refused by 1.31.
 
     Raises:
         ModelError: onnxruntime cannot read the model.
@@ -54,7 +56,8 @@ def _session_options(optimization: Optimization) -> onnxruntime.SessionOptions:
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimization])
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the cores work on different images
     options.log_severity_level = 4  # errors reach the user as ModelError
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    exact = sums_int8_exactly(cpu_flags())
+    options.add_session_config_entry("session.qdqisint8allowed" if exact else "session.x64quantprecision", "1")
     return options
 
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from edgekd.errors import ModelError, StorageError, UsageError, unknown
 from edgekd.files import write_together, writer_of
-from edgekd.manifest import AccuracyRow, Manifest, QuantScheme, StageResult
+from edgekd.manifest import AccuracyRow, Manifest, StageResult
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.run import Run
 
@@ -38,24 +38,6 @@ TEACHER, EARLIER = "teacher", "earlier"  # stems of the recipes of what came bef
 TEACHER_FILES = (TEACHER_WEIGHTS, RECIPE, "manifest.json", "metrics.jsonl")
 MAIN_ENGINE = "onnxruntime"
 _FLOAT_STAGES = ("student", "meta", "head", "distill")  # the latest first
-
-
-@dataclass(frozen=True)
-class GoldenBound:
-    """How far onnxruntime without optimizations may be from the golden integers: LSB, and share of the elements."""
-
-    max_lsb: int
-    max_share: float
-
-    @classmethod
-    def of(cls, scheme: QuantScheme) -> GoldenBound:
-        """Scales that are powers of two leave nothing to round differently; others only what lies half way."""
-        return cls(0, 0.0) if scheme.scale == "power_of_two" else cls(1, 0.02)
-
-    def __str__(self) -> str:
-        if self.max_lsb == 0:
-            return "every golden integer comes out, bit for bit"
-        return f"golden integers come out within {self.max_lsb} LSB, at least {1 - self.max_share:.0%} of them exactly"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekd.bound import Bound
 from edgekd.distill.backbones import build_backbone, deployed_parameters
 from edgekd.distill.checkpoint import load_network, load_snapshot
 from edgekd.distill.tasks import Classifier
@@ -27,7 +28,6 @@ from edgekd.zoo import (
     SEARCH_PAGE,
     SEARCH_RECIPE,
     SEARCH_RESULTS,
-    GoldenBound,
     ZooModel,
     ZooTeacher,
     find_model,
@@ -77,15 +77,15 @@ def test_golden_vectors_come_out_within_the_bound_that_the_card_states(model: Zo
     golden = read_golden(path)
     assert path.name == GOLDEN
     assert golden.sha256 == model.manifest.golden_sha256
-    bound = GoldenBound.of(model.manifest.quantization)
-    assert str(bound) in (model.folder / CARD).read_text()
-    levels: tuple[Optimization, ...] = ("none", "all")
-    for level in levels:
+    scheme = model.manifest.quantization
+    plain = Bound.of(scheme, integers=False)
+    assert str(plain) in (model.folder / CARD).read_text()
+    bounds: dict[Optimization, Bound] = {"none": plain, "all": Bound.of_onnxruntime(scheme)}
+    for level, bound in bounds.items():
         session = open_session(model.folder / MODEL, level)
         found = np.concatenate([session.run(None, {"pixels": row[None]})[0] for row in golden.pixels])
         difference = np.abs(found.astype(int) - golden.embedding)
-        assert difference.max() <= bound.max_lsb, level
-        assert (difference > 0).mean() <= bound.max_share, level
+        assert bound.allows(difference.max(), (difference > 0).mean()), level
 
 
 @each

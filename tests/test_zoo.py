@@ -7,7 +7,6 @@ import pytest
 
 from edgekd import zoo
 from edgekd.errors import ModelError, StorageError, UsageError
-from edgekd.manifest import QuantScheme
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,16 +87,3 @@ def test_the_first_comments_of_a_recipe_say_what_it_is(small: Path) -> None:
 def test_a_recipe_may_say_nothing(small: Path) -> None:
     (small / "recipe.toml").write_text("seed = 1\n")
     assert zoo.find_model("tiny-conv4").about == ()
-
-
-@pytest.mark.parametrize(
-    ("scale", "bound", "words"),
-    [
-        ("power_of_two", (0, 0.0), "every golden integer comes out, bit for bit"),
-        ("float", (1, 0.02), "golden integers come out within 1 LSB, at least 98% of them exactly"),
-    ],
-)
-def test_golden_vectors_have_a_stated_bound(scale: str, bound: tuple[int, float], words: str) -> None:
-    found = zoo.GoldenBound.of(QuantScheme.model_validate({"scale": scale}))
-    assert (found.max_lsb, found.max_share) == bound
-    assert str(found) == words

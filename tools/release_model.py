@@ -29,10 +29,10 @@ from edgekd.passes import stamp
 from edgekd.profile import profile_names
 from edgekd.recipe import Recipe, load_recipe, to_toml
 from edgekd.report.card import model_card
+from edgekd.report.released import EPISODES, full_report
 from edgekd.run import Run
 from edgekd.run_manifest import StageRecord
 from edgekd.search.results import Outcome
-from edgekd.verify import Report, Request, verify
 from edgekd.zoo import (
     CARD,
     EARLIER,
@@ -52,7 +52,6 @@ from edgekd.zoo import (
     recipe_file,
 )
 
-EPISODES = 10_000
 MODELS = Path(__file__).parent.parent / "models"
 
 
@@ -195,22 +194,6 @@ def add_search(search: Path, folder: Path, student: str) -> None:
     write_text(folder / SEARCH_PAGE, page)
 
 
-def report_of(folder: Path, episodes: int, more_ways: tuple[int, ...]) -> Report:
-    """Verify the file in full; accuracy of `more_ways` classes an episode is added to that of its own protocol.
-
-    Raises:
-        EdgekdError: the data are not at hand, or not those that the run was measured on.
-    """
-    report = verify(folder / MODEL, options=Request(episodes=episodes))
-    stale = [item.message for item in report.findings if item.rule == "data-fingerprint" and item.status != "pass"]
-    if stale or report.errors or not report.accuracy:
-        raise UsageError("; ".join((*stale, *report.errors)) or "no accuracy was measured")
-    others = [verify(folder / MODEL, options=Request(episodes=episodes, way=way)) for way in more_ways]
-    rows = (*report.accuracy, *(row for other in others for row in other.accuracy))
-    path = f"{folder.parent.name}/{folder.name}/{MODEL}"
-    return report.model_copy(update={"accuracy": rows, "model": report.model.model_copy(update={"path": path})})
-
-
 def release_student(
     run: Run,
     folder: Path,
@@ -231,7 +214,7 @@ def release_student(
     if search:
         add_search(search, folder, run.recipe.student.backbone)
     release(run, folder, about, pot=pot)
-    report = report_of(folder, episodes, ways)
+    report = full_report(folder, episodes, ways)
     write_text(folder / REPORT, report.to_json())
     write_text(folder / CARD, model_card(ZooModel(folder.name, folder)))
     return report.verdict

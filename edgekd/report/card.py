@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekd.bound import Bound
 from edgekd.files import sha256_file
 from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.recipe import load_recipe
@@ -18,7 +19,6 @@ from edgekd.zoo import (
     SEARCH_PAGE,
     SEARCH_RECIPE,
     TEACHER_WEIGHTS,
-    GoldenBound,
     ZooModel,
     ZooTeacher,
     find_teacher,
@@ -193,7 +193,7 @@ def _arithmetic(model: ZooModel) -> Iterator[str]:
     if model.report.certificate:
         line = certificate_line(model.report.certificate)
         yield f"{line[0].upper()}{line[1:]}."
-    yield f"In onnxruntime without optimizations {GoldenBound.of(scheme)}."
+    yield f"In onnxruntime without optimizations {Bound.of(scheme, integers=False)}."
     yield ""
 
 

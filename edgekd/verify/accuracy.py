@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.axes import CHANNELS_LAST
+from edgekd.cpu import cpu_flags
 from edgekd.errors import ModelError
 from edgekd.manifest import AccuracyRow, DataRef, Manifest
 from edgekd.profile import HardwareProfile
 from edgekd.verify.enough import require_enough
-from edgekd.verify.environment import cpu_flags, saturation_warning
+from edgekd.verify.environment import saturation_warning
 from edgekd.verify.facts import Facts
 from edgekd.verify.images import Notify, chosen_spec, load_images, refused_path
 from edgekd.verify.integer.static import accumulator_rows

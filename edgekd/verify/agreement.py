@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgekd.bound import Bound
+from edgekd.cpu import cpu_flags
 from edgekd.errors import ModelError, UsageError, unknown
+from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
 from edgekd.text import escaped
-from edgekd.verify.environment import cpu_flags, saturation_warning
+from edgekd.verify.environment import saturation_warning
 from edgekd.verify.facts import Facts
 from edgekd.verify.integer.golden import Golden, golden_path, read_golden
 from edgekd.verify.integer.requant import ARITHMETICS, arithmetic_name
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from edgekd.verify.engines import Embedded
 
 SIMULATION_RULE, ENGINES_RULE, GOLDEN_RULE = "integer-simulation", "bit-exact-engines", "golden-vectors"
-MAX_LSB_FLOAT, MAX_SHARE_FLOAT = 1, 0.01  # where scales are floats; half of what export leaves to onnxruntime
 
 LARGEST_SIMULATED_BYTES = 2**27  # of activations; the simulator holds every tensor of an image, in wider types
 
@@ -137,7 +139,7 @@ def check_golden(facts: Facts, profile: HardwareProfile, most_seconds: float = M
             return GoldenCheck((_golden(None, f"{path.name} is not what the manifest names: not compared"),))
         if excess := simulator_duration(facts, len(golden.pixels)).excess(GOLDEN_RULE, most_seconds):
             return GoldenCheck((excess,))
-        findings = (_compare_golden(facts, profile, program, golden),)
+        findings = (_compare_golden(facts, profile, program, golden, facts.manifest.quantization),)
         noise = noise_of(facts.graph, _own_or_default(program, profile), golden)
     except RefusedError as refusal:
         return GoldenCheck(warnings=(f"golden vectors not compared: {refusal}",))
@@ -154,7 +156,9 @@ def _own_or_default(program: Program, profile: HardwareProfile) -> Simulator:
         return simulator_of(program, profile, ARITHMETICS[DEFAULT])
 
 
-def _compare_golden(facts: Facts, profile: HardwareProfile, program: Program, golden: Golden) -> Finding:
+def _compare_golden(
+    facts: Facts, profile: HardwareProfile, program: Program, golden: Golden, scheme: QuantScheme
+) -> Finding:
     """The trained network rounds half to even, so its integers are compared in onnxruntime's arithmetic."""
     simulator = simulator_of(program, profile.model_copy(update={"accumulator_bits": None}), ARITHMETICS[DEFAULT])
     found = simulator.run({facts.graph.inputs[0]: golden.pixels}).tensors[program.results[0].tensor]
@@ -163,10 +167,9 @@ def _compare_golden(facts: Facts, profile: HardwareProfile, program: Program, go
         return _golden(False, f"the golden embeddings are {golden.embedding.shape}, the file makes {found.shape}")
     difference = np.abs(found.astype(np.int64) - golden.embedding)
     share, lsb = float(np.mean(difference > 0)), int(difference.max(initial=0))
-    exact = facts.manifest is not None and facts.manifest.quantization.scale == "power_of_two"
-    max_lsb, max_share = (0, 0.0) if exact else (MAX_LSB_FLOAT, MAX_SHARE_FLOAT)
+    bound = Bound.of(scheme, integers=True)
     text = f"{100 * share:.3f} % of {difference.size} golden integers differ, by at most {lsb} LSB"
-    return _golden(lsb <= max_lsb and share <= max_share, text, share, max_share)
+    return _golden(bound.allows(lsb, share), text, share, bound.max_share)
 
 
 def _golden(agrees: bool | None, message: str, share: float | None = None, limit: float | None = None) -> Finding:

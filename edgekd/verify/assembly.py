@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgekd import __version__
+from edgekd.cpu import cpu_flags
 from edgekd.manifest import AccuracyRow, StageResult
 from edgekd.profile import HardwareProfile
 from edgekd.verify.accuracy import Measured
 from edgekd.verify.agreement import refuted
-from edgekd.verify.environment import cpu_flags, versions
+from edgekd.verify.environment import versions
 from edgekd.verify.facts import Facts
 from edgekd.verify.planner import Plan
 from edgekd.verify.report import (

@@ -19,7 +19,7 @@ from edgekd.run import Run
 from edgekd.search.page import results_page
 from edgekd.search.results import Measured, Outcome, TrialRow
 from edgekd.search.space import Candidate
-from edgekd.zoo import FILES, SEARCH_FILES, ZooModel, copy_model, recipe_file
+from edgekd.zoo import CARD, FILES, REPORT, SEARCH_FILES, ZooModel, copy_model, recipe_file
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["teacher.epochs=0", "distill.epochs=1", "meta.enabled=false", "baseline.enabled=false", "quantize.method=ptq"]
@@ -34,10 +34,14 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_toml: str, image_folder: 
     return run_distillation(recipe, folder / "run", open_session("fp32", 0, cpu=True))
 
 
-def release(folder: Path, data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def tool(name: str, folder: Path, data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "EDGEKD_DATA": str(data), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tools" / "release_model.py"), *arguments, "--into", str(folder / "zoo")]
+    command = [sys.executable, str(ROOT / "tools" / name), *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def release(folder: Path, data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return tool("release_model.py", folder, data, *arguments, "--into", str(folder / "zoo"))
 
 
 @pytest.fixture
@@ -46,6 +50,26 @@ def data(tmp_path: Path, image_folder: Path) -> Path:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "miniimagenet").symlink_to(image_folder)
     return tmp_path / "data"
+
+
+def test_a_student_is_measured_anew(tmp_path: Path, run: Run, data: Path) -> None:
+    done = release(
+        tmp_path, data, str(run.folder), "tiny", "--about", "Tiny checkers", "--episodes", "100", "--way", "3"
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "zoo" / "tiny"
+    before = ZooModel("tiny", folder).report
+    rows = tuple(row.model_copy(update={"mean": 0.5}) for row in before.accuracy)
+    (folder / REPORT).write_text(before.model_copy(update={"accuracy": rows}).to_json())
+    (folder / CARD).write_text("stale")
+    options = ["--zoo", str(tmp_path / "zoo"), "--episodes", "100"]
+    done = tool("remeasure_models.py", tmp_path, data, "tiny", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"tiny: verdict {before.verdict}, {100 * before.accuracy[0].mean:.2f} / ")
+    again = ZooModel("tiny", folder).report
+    assert (again.accuracy, again.model) == (before.accuracy, before.model)
+    assert (folder / CARD).read_text() == model_card(ZooModel("tiny", folder))
+    assert "No such file" in tool("remeasure_models.py", tmp_path, data, "absent", *options).stderr
 
 
 @pytest.mark.parametrize("pot", [False, True], ids=["float", "pot"])

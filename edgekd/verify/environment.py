@@ -22,5 +22,5 @@ def saturation_warning(flags: tuple[str, ...] | None, machine: str = platform.ma
     known = "has neither AVX512-VNNI nor AVX-VNNI" if flags is not None else "does not tell its instructions"
     return (
         f"this CPU {known}: onnxruntime's u8 x s8 products may saturate here; edgekd sets session.x64quantprecision=1, "
-        "which avoids that, but a plain session on such a CPU gives other results"
+        "which avoids that, and signed activations are summed in fp32; a plain session here gives other results"
     )

@@ -237,7 +237,7 @@ def _repeat(model: ZooModel) -> Iterator[str]:
         "",
     )
     if SEARCH_PAGE in model.files:
-        yield from ("The student was found by a search, whose results are in `search.md`; the search itself:", "")
+        yield from ("The student was the best of a search, whose results are in `search.md`; the search itself:", "")
         yield from (f"    edgekd search --recipe {model.name}/{SEARCH_RECIPE} --run runs/{model.name}-search", "")
         yield from ("Then:", "")
     teacher = ""

@@ -7,7 +7,8 @@ convolution, a matrix product or a pooling that averages.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from itertools import chain, count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,11 +142,16 @@ def own_zero_points(model: ModelProto) -> bool:
         if zero_point in taken:
             copy = TensorProto()
             copy.CopyFrom(stored[zero_point])
-            copy.name = node.input[2] = f"{node.input[0]}.zero_point"
+            copy.name = node.input[2] = _unused_name(f"{node.input[0]}.zero_point", {*stored, *taken})
             graph.initializer.append(copy)
             changed = True
         taken.add(node.input[2])
     return changed
+
+
+def _unused_name(name: str, used: Container[str]) -> str:
+    """Return the name, numbered where it is used: layers may share a stored tensor."""
+    return next(found for found in chain([name], (f"{name}.{number}" for number in count(2))) if found not in used)
 
 
 def drop_unused_constants(model: ModelProto) -> bool:

@@ -150,3 +150,23 @@ def test_signed_pixels_enter_an_unsigned_network_exactly() -> None:
 def test_an_unknown_scale_is_an_error() -> None:
     with pytest.raises(KeyError):
         passes.tensor_scale(make([node("Relu", "x", "y")], {}), "y")
+
+
+def test_layers_that_share_a_stored_tensor_get_zero_points_of_their_own() -> None:
+    """Untrained layers of one width have the same biases, which the exporter stores once."""
+    nodes = [
+        node("DequantizeLinear", "w", "s", "z", "a"),
+        node("DequantizeLinear", "w", "s", "z", "b"),
+        node("DequantizeLinear", "w", "s", "z", "c"),
+        node("Add", "a", "b", "ab"),
+        node("Add", "ab", "c", "abc"),
+        node("Add", "x", "abc", "y"),
+    ]
+    model = make(nodes, CONSTANTS | {"w": np.array(7, np.int8)})
+    before = run(model, FLOATS)
+    assert passes.own_zero_points(model)
+    assert not passes.own_zero_points(model)
+    zero_points = [item.input[2] for item in model.graph.node if item.op_type == "DequantizeLinear"]
+    assert zero_points == ["z", "w.zero_point", "w.zero_point.2"]
+    assert len({tensor.name for tensor in model.graph.initializer}) == len(model.graph.initializer)
+    np.testing.assert_array_equal(run(model, FLOATS), before)

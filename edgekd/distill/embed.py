@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgekd.distill.learners import Measure
 
 BATCH = 128
-MEAN_IMAGES = 4096  # of which a mean is taken; an error of 1.6 % of the deviation of one image
+MEAN_IMAGES = 4096  # for a mean that is off by less than 1.6 % of the deviation of one image
 
 
 class DivergedError(EdgekdError):
@@ -135,7 +135,7 @@ def _row(found: fewshot.Accuracy, spec: str) -> AccuracyRow:
 
 
 def mean_embedding(backbone: nn.Module, images: Sequence[ImageSet] | ImageSet) -> NDArray[np.float32]:
-    """Return the mean embedding (d,) of an image set; of a larger one, of MEAN_IMAGES spread evenly over it."""
+    """Return the mean embedding (d,) of an image set; of a large one, of every so many, MEAN_IMAGES at least."""
     sets = [images] if isinstance(images, ImageSet) else list(images)
     step = max(1, sum(len(part.images) for part in sets) // MEAN_IMAGES)
     mean: NDArray[np.float32] = (

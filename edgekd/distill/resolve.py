@@ -12,7 +12,7 @@ from edgekd.data import ImageSet, Splits
 from edgekd.distill.assistant import as_student, resolve_assistant
 from edgekd.distill.backbones import Backbone, build_backbone, require_input
 from edgekd.distill.backbones.projected import prefix_of
-from edgekd.distill.backbones.size import require_fit, widest_student
+from edgekd.distill.backbones.size import outline, require_buildable, require_fit, widest_student
 from edgekd.distill.batches import require_batch
 from edgekd.distill.growing import smallest
 from edgekd.distill.learners import find_learner
@@ -25,7 +25,7 @@ from edgekd.errors import DataError, ProfileError, RecipeError
 from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
-from edgekd.recipe import AUTO, WAY, Learning, Recipe, Schedule, differing_keys, flatten, followed, section_of
+from edgekd.recipe import AUTO, NONE, WAY, Learning, Recipe, Schedule, differing_keys, flatten, followed, section_of
 from edgekd.text import counted
 
 _L = TypeVar("_L", bound=Learning)
@@ -44,6 +44,7 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits, chosen: Co
         RecipeError: the distillation method is malformed, or the recipe contradicts it; there is no such learner.
     """
     images, scheme = splits.train, resolve_scheme(profile, recipe.quantize)
+    _require_sizes(recipe, profile, images.channels)
     with torch.random.fork_rng():
         recipe = _as_chosen(recipe, _adapted(recipe, profile, scheme, images), chosen)
         recipe = _with_pixels(recipe, images.channels)
@@ -61,6 +62,16 @@ def resolve(recipe: Recipe, profile: HardwareProfile, splits: Splits, chosen: Co
     test = recipe.test.model_copy(update={"way": recipe.test.way_among(splits.test.n_classes)})
     teacher, meta = (_sized(settings, images.n_classes) for settings in (recipe.teacher, recipe.meta))
     return recipe.model_copy(update={"teacher": teacher, "meta": meta, "test": test})
+
+
+def _require_sizes(recipe: Recipe, profile: HardwareProfile, channels: int) -> None:
+    """Refuse networks that are too large before memory is taken for their weights."""
+    assistant = recipe.assistant.backbone
+    for spec in (recipe.teacher.backbone, *([] if assistant in {"", AUTO, NONE} else [assistant])):
+        require_buildable(spec, channels)
+    if recipe.student.backbone != AUTO:
+        require_fit(outline(recipe.student.backbone, channels), profile.params.max, profile.name)
+        require_buildable(recipe.student.backbone, channels)
 
 
 def _as_chosen(before: Recipe, after: Recipe, chosen: Collection[str]) -> Recipe:

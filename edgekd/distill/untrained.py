@@ -9,7 +9,7 @@ from torch import nn
 
 from edgekd.data import Splits
 from edgekd.distill import quantize
-from edgekd.distill.backbones import build_backbone, require_input
+from edgekd.distill.backbones import build_backbone, require_buildable, require_input
 from edgekd.distill.quantizing import calibration_images
 from edgekd.distill.scheme import resolve_scheme
 from edgekd.distill.seeding import derive_seed
@@ -35,11 +35,12 @@ def untrained_student(recipe: Recipe, profile: HardwareProfile, splits: Splits) 
 
     Raises:
         RecipeError: there is no such backbone.
-        ModelError: it has operations without an integer form.
+        ModelError: it has operations without an integer form, or is too large to build.
         DataError: the images are too small for it.
         ProfileError: the profile allows no such bit-width.
     """
     images, spec = splits.train, recipe.student.backbone
+    require_buildable(spec, images.channels)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(recipe.seed, "untrained"))
         backbone = build_backbone(spec, images.channels)

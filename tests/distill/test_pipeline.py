@@ -353,6 +353,18 @@ def test_what_a_sum_pooling_adds_counts_against_the_cap() -> None:
             ModelError,
             r"conv4-96 has 251,\d+ parameters; tu_accel_150k holds 149,999.*conv4-72",
         ),
+        (
+            ["student.backbone=conv4-60000"],
+            ModelError,
+            r"97,20\d,\d+,\d+ parameters; tu_accel_150k holds 149,999.*conv4-72",
+        ),
+        (
+            ["student.backbone=conv4-60000", "profile=gap8"],
+            ModelError,
+            "parameters; networks of more than 1,000,000,000 are not built",
+        ),
+        (["teacher.backbone=conv4-60000"], ModelError, "more than 1,000,000,000 are not built"),
+        (["assistant.backbone=conv4-60000"], ModelError, "more than 1,000,000,000 are not built"),
         (["student.backbone=conv5-64"], RecipeError, "unknown backbone 'conv5-64'. Did you mean 'conv4'"),
         (["student.backbone=resnet12:4"], ModelError, "cannot be quantized"),
         (["profile=tu_accel_150"], ProfileError, "Did you mean 'tu_accel_150k'"),

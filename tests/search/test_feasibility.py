@@ -6,6 +6,7 @@ import torch
 
 from edgekd.data import ImageSet, Splits
 from edgekd.distill.backbones import build_backbone, deployed_parameters
+from edgekd.errors import ModelError
 from edgekd.profile import HardwareProfile
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.search.feasibility import examine_untrained, listed, refusals
@@ -74,3 +75,8 @@ def test_looking_at_a_candidate_leaves_the_random_numbers_alone() -> None:
     torch.manual_seed(7)
     examine_untrained(student("convnet:8-8/2"), profile("[params]\nmax = 500\n"), splits())
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_mistyped_width_takes_no_memory() -> None:
+    with pytest.raises(ModelError, match="convnet:60000-60000/1 has 32,40.* are not built"):
+        examine_untrained(student("convnet:60000-60000/1"), profile("[params]\nmax = 100_000\n"), splits())

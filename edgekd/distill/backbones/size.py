@@ -25,6 +25,7 @@ from edgekd.profile_toml import profile_names
 
 BIAS_BYTES = 4  # a bias is int32 in every integer scheme here
 WIDTH_STEP = 8  # accelerators process channels in groups of eight or more
+LARGEST = 1_000_000_000  # parameters: 4 GB of weights, and training takes several times that
 
 
 def trained_parameters(module: nn.Module) -> int:
@@ -74,6 +75,19 @@ def require_fit(backbone: Backbone, cap: int | None, profile_name: str, added: i
     excess = f"{has}; {profile_name} holds {cap:,}: {size + added - cap:,} too many"
     narrower = _what_fits(f"{prefix_of(backbone.spec)}conv4", cap - added, backbone.in_channels)
     raise ModelError(f"{excess}; {narrower}; {_without_cap(profile_name)}")
+
+
+def require_buildable(spec: str, in_channels: int) -> Backbone:
+    """Return the outline of a network, refusing what is far larger than any that is trained here.
+
+    Raises:
+        RecipeError: as `build_backbone`.
+        ModelError: it has more than a billion parameters: a mistyped width must not exhaust the memory.
+    """
+    backbone = outline(spec, in_channels)
+    if (size := deployed_parameters(backbone)) > LARGEST:
+        raise ModelError(f"{spec} has {size:,} parameters; networks of more than {LARGEST:,} are not built")
+    return backbone
 
 
 def _what_fits(family: str, cap: int, in_channels: int) -> str:

@@ -78,5 +78,5 @@ def test_looking_at_a_candidate_leaves_the_random_numbers_alone() -> None:
 
 
 def test_a_mistyped_width_takes_no_memory() -> None:
-    with pytest.raises(ModelError, match="convnet:60000-60000/1 has 32,40.* are not built"):
+    with pytest.raises(ModelError, match=r"convnet:60000-60000/1 has 32,40.* are not built"):
         examine_untrained(student("convnet:60000-60000/1"), profile("[params]\nmax = 100_000\n"), splits())

@@ -3,13 +3,16 @@
 models/<name>/  recipe.toml  model.onnx  golden.npz  report.json  card.md
                 teacher.toml where the teacher was trained in a run of its own; teacher-2.toml, ... where others went on
                 search.toml  search.json  search.md where the student was found by a search
-models/teachers/<name>/  teacher.safetensors  recipe.toml  manifest.json  metrics.jsonl
+models/teachers/<name>/  teacher.safetensors  recipe.toml  manifest.json  metrics.jsonl  card.md
                 a run folder of `edgekd teach`, without paths of the machine that it ran on; where it began with the
                 weights of other runs, their recipes too, the first one first: earlier.toml, earlier-2.toml, ...
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, takewhile
@@ -23,6 +26,7 @@ from edgekd.files import write_together, writer_of
 from edgekd.manifest import AccuracyRow, Manifest, StageResult
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.run import Run
+from edgekd.run_manifest import StageRecord
 
 if TYPE_CHECKING:
     from edgekd.verify import Report
@@ -35,9 +39,10 @@ SEARCH_RECIPE, SEARCH_RESULTS, SEARCH_PAGE = "search.toml", "search.json", "sear
 SEARCH_FILES = (SEARCH_RECIPE, SEARCH_RESULTS, SEARCH_PAGE)
 TEACHERS, TEACHER_WEIGHTS = "teachers", "teacher.safetensors"
 TEACHER, EARLIER = "teacher", "earlier"  # stems of the recipes of what came before
-TEACHER_FILES = (TEACHER_WEIGHTS, RECIPE, "manifest.json", "metrics.jsonl")
+TEACHER_FILES = (TEACHER_WEIGHTS, RECIPE, "manifest.json", "metrics.jsonl", CARD)
 MAIN_ENGINE = "onnxruntime"
 _FLOAT_STAGES = ("student", "meta", "head", "distill")  # the latest first
+_LISTED = re.compile(r"^\| `([^`]+)` \| `([0-9a-f]{64})` \|$", re.MULTILINE)  # a file of a card
 
 
 @dataclass(frozen=True)
@@ -100,9 +105,7 @@ class ZooModel:
     @property
     def about(self) -> tuple[str, ...]:
         """What the recipe's first comment lines say: what was trained on, in short, then anything else to know."""
-        lines = (self.folder / RECIPE).read_text().splitlines()
-        first = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
-        return tuple(line.removeprefix("#").strip() for line in lines[:first])
+        return _first_comments(self.folder / RECIPE)
 
     @property
     def accuracy(self) -> tuple[AccuracyRow, ...]:
@@ -133,6 +136,11 @@ class ZooTeacher:
         return (*TEACHER_FILES, *self.earlier)
 
     @property
+    def about(self) -> tuple[str, ...]:
+        """What the recipe's first comment lines say: what it is, then how it was trained."""
+        return _first_comments(self.folder / RECIPE)
+
+    @property
     def earlier(self) -> tuple[str, ...]:
         """The files of the recipes of the runs that its weights began with, in the order of training."""
         return numbered(self.folder, EARLIER)
@@ -147,9 +155,30 @@ class ZooTeacher:
         return Run.open(self.folder)
 
     @property
+    def record(self) -> StageRecord:
+        """What its run says about its training.
+
+        Raises:
+            RunError: a file of the run is missing or damaged.
+            ModelError: the run trained no teacher.
+        """
+        record = self.run.manifest.stages.get("teach")
+        if record is None:
+            raise ModelError(f"{self.folder} is a run that trained no teacher")
+        return record
+
+    @property
     def result(self) -> StageResult:
-        """Its backbone, size and accuracy."""
-        return self.run.manifest.stages["teach"].result
+        """Its backbone, size and accuracy; errors as `record`."""
+        return self.record.result
+
+
+def _first_comments(recipe: Path) -> tuple[str, ...]:
+    try:
+        lines = recipe.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{recipe} cannot be read: {error}") from error
+    return tuple(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 def recipe_file(stem: str, number: int) -> str:
@@ -169,8 +198,8 @@ def zoo_folder() -> Path:
 
 
 def zoo_names() -> list[str]:
-    """Return the names of the released students, sorted."""
-    return sorted(path.parent.name for path in zoo_folder().glob(f"*/{MODEL}"))
+    """Return the names of the released students, sorted: every folder that has a file of one, be it whole or not."""
+    return _names_in(zoo_folder(), FILES)
 
 
 def find_model(name: str) -> ZooModel:
@@ -185,8 +214,12 @@ def find_model(name: str) -> ZooModel:
 
 
 def teacher_names() -> list[str]:
-    """Return the names of the released teachers, sorted."""
-    return sorted(path.parent.name for path in (zoo_folder() / TEACHERS).glob(f"*/{TEACHER_WEIGHTS}"))
+    """Return the names of the released teachers, sorted: every folder that has a file of one, be it whole or not."""
+    return _names_in(zoo_folder() / TEACHERS, TEACHER_FILES)
+
+
+def _names_in(folder: Path, files: Sequence[str]) -> list[str]:
+    return sorted({path.parent.name for name in files for path in folder.glob(f"*/{name}")})
 
 
 def find_teacher(name: str) -> ZooTeacher:
@@ -218,13 +251,10 @@ def copy_model(model: ZooModel | ZooTeacher, folder: Path) -> None:
 
     Raises:
         UsageError: another file of one of these names is there already.
-        ModelError: a file of the network is missing.
+        ModelError: a file of the network is missing, or not the one that its card lists.
         StorageError: the folder cannot be written.
     """
-    try:
-        content = {folder / name: (model.folder / name).read_bytes() for name in model.files}
-    except OSError as error:
-        raise ModelError(f"{model.folder} is not whole: {error.strerror} ({error.filename})") from error
+    content = {folder / name: data for name, data in _files_of(model).items()}
     try:
         others = [path.name for path, data in content.items() if path.exists() and path.read_bytes() != data]
     except OSError as error:
@@ -232,3 +262,20 @@ def copy_model(model: ZooModel | ZooTeacher, folder: Path) -> None:
     if others:
         raise UsageError(f"{folder} has another {others[0]} already; name another folder with --out")
     write_together({path: writer_of(data) for path, data in content.items()})
+
+
+def _files_of(model: ZooModel | ZooTeacher) -> dict[str, bytes]:
+    """Return what each file of a released network holds, as its card lists it.
+
+    Raises:
+        ModelError: one is missing, or another.
+    """
+    try:
+        content = {name: (model.folder / name).read_bytes() for name in model.files}
+    except OSError as error:
+        raise ModelError(f"{model.folder} is not whole: {error.strerror} ({error.filename})") from error
+    listed = dict(_LISTED.findall(content[CARD].decode(errors="replace")))
+    for name, data in content.items():
+        if name != CARD and hashlib.sha256(data).hexdigest() != listed.get(name):
+            raise ModelError(f"{model.folder / name} is damaged: its SHA-256 is not the one that {CARD} lists")
+    return content

@@ -7,17 +7,21 @@ import pytest
 
 from edgekd import zoo
 from edgekd.errors import ModelError, StorageError, UsageError
+from edgekd.files import sha256_file
+from edgekd.report.markdown import table
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A zoo of one student whose files are a line of text each."""
+    """A zoo of one student whose files are a line of text each, listed by its card."""
     folder = tmp_path / "zoo" / "tiny-conv4"
     folder.mkdir(parents=True)
     for name in zoo.FILES:
         (folder / name).write_text(f"{name} of tiny-conv4")
+    listed = [(f"`{name}`", f"`{sha256_file(folder / name)}`") for name in zoo.FILES if name != zoo.CARD]
+    (folder / zoo.CARD).write_text("\n".join(["# tiny-conv4", *table(("file", "SHA-256"), listed)]))
     monkeypatch.setattr(zoo, "WHEEL_FOLDER", tmp_path / "zoo")
     return folder
 
@@ -47,8 +51,8 @@ def test_a_copy_is_whole_and_a_second_one_changes_nothing(small: Path, tmp_path:
     target = tmp_path / "mine" / "copy"
     for _ in range(2):
         zoo.copy_model(zoo.find_model("tiny-conv4"), target)
-    assert {path.name: path.read_text() for path in target.iterdir()} == {
-        name: f"{name} of tiny-conv4" for name in zoo.FILES
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
+        name: (small / name).read_bytes() for name in zoo.FILES
     }
 
 
@@ -65,6 +69,26 @@ def test_a_student_that_is_not_whole_is_named(small: Path, tmp_path: Path) -> No
     with pytest.raises(ModelError, match=r"is not whole: No such file.*golden\.npz"):
         zoo.copy_model(zoo.find_model("tiny-conv4"), tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("name", zoo.FILES)
+def test_a_student_without_one_of_its_files_is_still_there(small: Path, name: str) -> None:
+    (small / name).unlink()
+    assert zoo.zoo_names() == ["tiny-conv4"]
+
+
+@pytest.mark.parametrize("name", ["golden.npz", "recipe.toml"])
+def test_another_file_than_the_card_lists_is_not_copied(small: Path, tmp_path: Path, name: str) -> None:
+    (small / name).write_text("half of it")
+    with pytest.raises(ModelError, match=rf"{name} is damaged: its SHA-256 is not the one that card\.md lists"):
+        zoo.copy_model(zoo.find_model("tiny-conv4"), tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_file_that_no_card_lists_is_not_copied(small: Path, tmp_path: Path) -> None:
+    (small / zoo.CARD).write_text("# tiny-conv4")
+    with pytest.raises(ModelError, match=r"recipe\.toml is damaged"):
+        zoo.copy_model(zoo.find_model("tiny-conv4"), tmp_path / "copy")
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(small: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Write the card of every student in models/, models/README.md, and the table of models in README.md.
+"""Write the card of every student and teacher in models/, models/README.md, and the table of models in README.md.
 
 Run it after changing a student, a profile or a rule. `--check` writes nothing and exits 1 where a text is not what it
 would write.
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgekd.report.card import model_card, teacher_table, zoo_table
+from edgekd.report.card import model_card, teacher_card, teacher_table, zoo_table
 from edgekd.zoo import CARD, MODEL, TEACHER_WEIGHTS, TEACHERS, ZooModel, ZooTeacher
 
 ROOT = Path(__file__).parent.parent
@@ -30,19 +30,20 @@ distill from, see below. Every other folder is a released student:
 | `teacher.toml`, `teacher-2.toml` | what trained its teacher, and went on with it, where runs of their own did |
 | `search.toml`, `search.json`, `search.md` | the search that found it, where one did: recipe, results, a page |
 | `report.json` | what `edgekd verify model.onnx --json report.json` wrote: 10,000 episodes on novel classes |
-| `card.md` | all of this to read, the verdict of every profile, how to repeat it, the licence of its data |
+| `card.md` | all of this to read, the verdict of every profile, how to repeat it, the licence of its data, hashes |
 
-`edgekd models list` shows them, `edgekd models get NAME` copies one. No image is kept here. Accuracy is
-in %, mean ± 95 % interval, of the data that the manifest names; a subset is called a subset.
+`edgekd models list` shows them, `edgekd models get NAME` copies one and checks its hashes. No image is kept here.
+Accuracy is in %, mean ± 95 % interval, of the data that the manifest names; a subset is called a subset.
 
 {table}
 
 ## Teachers
 
 A folder of `teachers/` is a run of `edgekd teach`: `teacher.safetensors` in float32, `recipe.toml`, `metrics.jsonl`,
-and `manifest.json` with versions, hash and accuracy. `edgekd models teachers` shows them, `edgekd models get NAME`
-copies one; `edgekd distill --recipe NAME/recipe.toml --teacher-weights NAME/teacher.safetensors` distills any student
-from it, and `edgekd teach` with the same options measures it again. Those who train it anew use its recipe alone.
+`manifest.json` with versions, hash and accuracy, and `card.md` with all of it to read. `edgekd models teachers` shows
+them, `edgekd models get NAME` copies one; `edgekd distill --recipe NAME/recipe.toml --teacher-weights
+NAME/teacher.safetensors` distills any student from it, and `edgekd teach` with the same options measures it again.
+Those who train it anew use its recipe alone.
 
 {teachers}
 """
@@ -55,6 +56,7 @@ def texts() -> Iterator[tuple[Path, str]]:
     teachers = [
         ZooTeacher(path.parent.name, path.parent) for path in sorted(MODELS.glob(f"{TEACHERS}/*/{TEACHER_WEIGHTS}"))
     ]
+    yield from ((teacher.folder / CARD, teacher_card(teacher)) for teacher in teachers)
     yield MODELS / "README.md", PAGE.format(table=zoo_table(models, ""), teachers=teacher_table(teachers))
     readme = ROOT / "README.md"
     yield readme, with_table(readme.read_text(), zoo_table(models, "models/"))

@@ -28,7 +28,7 @@ from edgekd.manifest import Manifest, StageResult
 from edgekd.passes import stamp
 from edgekd.profile import profile_names
 from edgekd.recipe import Recipe, load_recipe, to_toml
-from edgekd.report.card import model_card
+from edgekd.report.card import model_card, teacher_card
 from edgekd.report.released import EPISODES, full_report
 from edgekd.run import Run
 from edgekd.run_manifest import StageRecord
@@ -48,6 +48,7 @@ from edgekd.zoo import (
     TEACHER_WEIGHTS,
     TEACHERS,
     ZooModel,
+    ZooTeacher,
     numbered,
     recipe_file,
 )
@@ -138,7 +139,7 @@ def write_recipes(folder: Path, stem: str, recipes: Sequence[Recipe]) -> None:
 
 
 def release_teacher(run: Run, folder: Path, about: tuple[str, ...]) -> None:
-    """Write the run as far as it trained a teacher: weights, recipe, metrics, manifest.
+    """Write the run as far as it trained a teacher: weights, recipe, metrics, manifest, card.
 
     Raises:
         EdgekdError: it has trained none, or cannot be released.
@@ -161,6 +162,7 @@ def release_teacher(run: Run, folder: Path, about: tuple[str, ...]) -> None:
     write_text(folder / RECIPE, "".join(f"# {line}\n" for line in about) + to_toml(recipe))
     write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     write_text(folder / "manifest.json", run.manifest.model_copy(update=changes).model_dump_json(indent=1) + "\n")
+    write_text(folder / CARD, teacher_card(ZooTeacher(folder.name, folder)))
 
 
 def recipes_of_teacher(recipe: Recipe) -> list[Recipe]:

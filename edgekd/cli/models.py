@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekd.errors import EdgekdError, ModelError
+
 if TYPE_CHECKING:
-    from edgekd.manifest import AccuracyRow
     from edgekd.zoo import ZooModel, ZooTeacher
+
+Facts = Mapping[str, Any]
 
 
 @click.group()
@@ -20,29 +23,21 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with intervals, MACs, bytes and hashes.")
 def list_models(*, as_json: bool) -> None:
-    """List the students with what they take and what they reach: INT8 in onnxruntime, as their reports say."""
+    """List the students with what they reach: INT8 in onnxruntime, and the verdict of the profile they are made for."""
     from edgekd.zoo import find_model, zoo_names
 
-    models = [find_model(name) for name in zoo_names()]
-    if as_json:
-        click.echo(json.dumps([_facts(model) for model in models], indent=2))
-    else:
-        _print_models(models)
+    _list(zoo_names(), lambda name: _facts(find_model(name)), _print_models, as_json=as_json)
 
 
 @command.command("teachers")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with intervals and hashes.")
 def list_teachers(*, as_json: bool) -> None:
-    """List the teachers with what they were trained on and what they reach, in float, as their runs say."""
+    """List the teachers with what they reach, in float, as their runs say."""
     from edgekd.zoo import find_teacher, teacher_names
 
-    teachers = [find_teacher(name) for name in teacher_names()]
-    if as_json:
-        click.echo(json.dumps([_taught(teacher) for teacher in teachers], indent=2))
-    else:
-        _print_teachers(teachers)
+    _list(teacher_names(), lambda name: _taught(find_teacher(name)), _print_teachers, as_json=as_json)
 
 
 @command.command("get")
@@ -80,62 +75,77 @@ def _facts(model: ZooModel) -> dict[str, Any]:
     }
 
 
-def _print_models(models: list[ZooModel]) -> None:
-    from rich.table import Table
-
-    from edgekd.cli._console import open_console
-
-    protocols = sorted({_protocol(row) for model in models for row in model.accuracy})
-    table = Table(box=None, header_style="bold")
-    for heading in ("model", "data"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("parameters", "bytes", "MACs", *(f"{way}-way {shot}-shot %" for way, shot in protocols)):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
-    for model in models:
-        report = model.report
-        sizes = (f"{number:,}" for number in (report.params.total, report.memory.weight_bytes, report.macs))
-        cells = _cells(model.accuracy, protocols)
-        verdict = f"{report.verdict} ({report.profile.name})"
-        table.add_row(model.name, model.manifest.data.spec, *sizes, *cells, verdict)
-    open_console(markup=False).print(table)
+def _print_models(found: Iterable[Facts]) -> None:
+    heads = ("model", "parameters", "verdict")
+    _print_table(heads, found, lambda row: (row["name"], row["parameters"], row["verdict"]))
 
 
 def _taught(teacher: ZooTeacher) -> dict[str, Any]:
-    result, record = teacher.result, teacher.run.manifest.stages["teach"]
+    record = teacher.record
     return {
         "name": teacher.name,
         "folder": str(teacher.folder),
+        "about": " ".join(teacher.about),
         "data": teacher.run.recipe.data.spec,
         "sha256": record.sha256,
-        "backbone": result.backbone,
-        "parameters": result.parameters,
-        "accuracy": [row.model_dump() for row in result.accuracy],
+        "backbone": record.result.backbone,
+        "parameters": record.result.parameters,
+        "accuracy": [row.model_dump() for row in record.result.accuracy],
     }
 
 
-def _print_teachers(teachers: list[ZooTeacher]) -> None:
+def _print_teachers(found: Iterable[Facts]) -> None:
+    _print_table(("teacher", "backbone"), found, lambda row: (row["name"], row["backbone"]))
+
+
+def _list(
+    names: Sequence[str], read: Callable[[str], Facts], show: Callable[[Iterable[Facts]], None], *, as_json: bool
+) -> None:
+    """Print what can be read of each.
+
+    Raises:
+        ModelError: after that: there is none, or files of some are missing or damaged.
+    """
+    found, damaged = [], []
+    for name in names:
+        try:
+            found.append(read(name))
+        except EdgekdError as error:
+            damaged.append(str(error))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    elif found:
+        show(found)
+    if damaged or not found:
+        from edgekd.zoo import zoo_folder
+
+        raise ModelError("\n".join(damaged) or f"there are none in {zoo_folder()}")
+
+
+def _print_table(heads: Sequence[str], found: Iterable[Facts], cells: Callable[[Facts], Sequence[Any]]) -> None:
+    """Print a line for each number of classes that accuracy was measured for; it fits into 80 columns."""
     from rich.table import Table
 
     from edgekd.cli._console import open_console
 
-    protocols = sorted({_protocol(row) for teacher in teachers for row in teacher.result.accuracy})
+    rows = [(cells(facts), _accuracies(facts["accuracy"])) for facts in found]
+    shots = sorted({shot for _, accuracies in rows for means in accuracies.values() for shot in means})
     table = Table(box=None, header_style="bold")
-    for heading in ("teacher", "data", "backbone"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("parameters", *(f"{way}-way {shot}-shot %" for way, shot in protocols)):
-        table.add_column(heading, justify="right")
-    for teacher in teachers:
-        result = teacher.result
-        cells = _cells(result.accuracy, protocols)
-        table.add_row(teacher.name, teacher.run.recipe.data.spec, result.backbone, f"{result.parameters:,}", *cells)
+    for head in heads:
+        table.add_column(head, no_wrap=True, justify="right" if head == "parameters" else "left")
+    for head in ("way", *(f"{shot}-shot %" for shot in shots)):
+        table.add_column(head, justify="right")
+    for first, accuracies in rows:
+        texts = [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in first]
+        for way, means in accuracies.items():
+            table.add_row(*texts, str(way), *(f"{100 * means[shot]:.2f}" if shot in means else "" for shot in shots))
+            texts = [""] * len(texts)
     open_console(markup=False).print(table)
 
 
-def _cells(rows: Sequence[AccuracyRow], protocols: Sequence[tuple[int, int]]) -> list[str]:
-    found = {_protocol(row): f"{100 * row.mean:.2f} ± {100 * row.ci95:.2f}" for row in rows}
-    return [found.get(protocol, "") for protocol in protocols]
-
-
-def _protocol(row: AccuracyRow) -> tuple[int, int]:
-    return row.way, row.shot
+def _accuracies(rows: Iterable[Facts]) -> dict[int, dict[int, float]]:
+    """Return means by way and shot."""
+    found: dict[int, dict[int, float]] = {}
+    for row in rows:
+        found.setdefault(row["way"], {})[row["shot"]] = row["mean"]
+    return found

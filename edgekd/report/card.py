@@ -19,6 +19,7 @@ from edgekd.zoo import (
     SEARCH_PAGE,
     SEARCH_RECIPE,
     TEACHER_WEIGHTS,
+    TEACHERS,
     ZooModel,
     ZooTeacher,
     find_teacher,
@@ -60,10 +61,65 @@ def model_card(model: ZooModel) -> str:
     return "\n".join(line for section in sections for line in section).rstrip() + "\n"
 
 
+def teacher_card(teacher: ZooTeacher) -> str:
+    """Return the card of a released teacher.
+
+    Raises:
+        EdgekdError: a file of the teacher is missing or damaged.
+    """
+    title, *more = teacher.about or (teacher.name,)
+    sections = (
+        (_HEAD, f"# {teacher.name}", "", title, ""),
+        (*more, "") if more else (),
+        _teacher_data(teacher),
+        _teacher_accuracy(teacher),
+        _teacher_commands(teacher),
+        _files(teacher),
+    )
+    return "\n".join(line for section in sections for line in section).rstrip() + "\n"
+
+
+def _teacher_data(teacher: ZooTeacher) -> Iterator[str]:
+    from edgekd.data.registry import DATASETS
+
+    entry = DATASETS[teacher.run.recipe.data.spec]
+    found = teacher.run.manifest.data
+    kind = "classes never seen in training" if found.novel else "the training classes, other images"
+    yield from ("## Data", "", f"`{found.spec}` ({entry.summary}).")
+    yield f"Measured on its {found.split} split: {found.n_classes} classes ({kind});"
+    yield from (f"SHA-256 of the split `{found.fingerprint}`.", "", _licence(entry.licence), "")
+
+
+def _licence(text: str) -> str:
+    return f"Licence of the data: {text}. No image is part of the zoo."
+
+
+def _teacher_accuracy(teacher: ZooTeacher) -> Iterator[str]:
+    result = teacher.result
+    yield from ("## Accuracy", "", f"{_drawn(result.accuracy[0])}, in float; mean ± 95 % interval, %.", "")
+    shots = sorted({(row.way, row.shot) for row in result.accuracy})
+    header = ("", "backbone", "parameters", "bytes", *(f"{way}-way {shot}-shot" for way, shot in shots))
+    yield from (*table(header, [_stage_row(result, shots)], numbers=2), "")
+
+
+def _teacher_commands(teacher: ZooTeacher) -> Iterator[str]:
+    name = teacher.name
+    yield from ("## To distill from it", "", *_where(teacher.run.recipe.data.spec), f"    edgekd models get {name}")
+    trained = " --set teacher.new_head=false --set teacher.freeze_epochs=0" if teacher.earlier else ""
+    yield f"    edgekd distill --recipe {name}/{RECIPE} --teacher-weights {name}/{TEACHER_WEIGHTS}{trained}"
+    yield from ("", "## To repeat it", "")
+    weights = ""
+    for recipe in (*teacher.earlier, RECIPE):
+        run = f"runs/{name}" if recipe == RECIPE else f"runs/{name}-{Path(recipe).stem}"
+        yield f"    edgekd teach --recipe {name}/{recipe}{weights} --run {run}"
+        weights = f" --teacher-weights {run}/{TEACHER_WEIGHTS}"
+    yield ""
+
+
 def zoo_table(models: Iterable[ZooModel], folder: str) -> str:
-    """Return one row for each student; `folder` is where the table's links find the zoo, with a slash or empty."""
+    """Return the rows of each student; `folder` is where the table's links find the zoo, with a slash or empty."""
     header = ("model", "data", "protocol", "teacher", "from scratch", "float student", "INT8 deployed", "parameters")
-    rows = [_zoo_row(model, folder) for model in models]
+    rows = [row for model in models for row in _zoo_rows(model, folder)]
     return "\n".join(table((*header, "INT8 bytes"), rows))
 
 
@@ -77,14 +133,13 @@ def _teacher_row(teacher: ZooTeacher) -> tuple[str, ...]:
     from edgekd.data.registry import DATASETS
 
     result, data = teacher.result, teacher.run.recipe.data.spec
-    shown = _main(result.accuracy)
-    protocol = f"{shown[0].way}-way {'/'.join(str(row.shot) for row in shown)}-shot"
+    (shown,) = _protocols(result.accuracy) or [[]]
     return (
-        f"`{teacher.name}`",
+        f"[`{teacher.name}`]({TEACHERS}/{teacher.name}/{CARD})",
         f"`{data}`",
         f"`{result.backbone}`",
         f"{result.parameters:,}",
-        f"{protocol}: {accuracy_cell(shown)}",
+        f"{_protocol_name(shown)}: {accuracy_cell(shown)}",
         DATASETS[data].licence,
     )
 
@@ -94,25 +149,31 @@ def accuracy_cell(rows: Sequence[AccuracyRow]) -> str:
     return " / ".join(f"{100 * row.mean:.2f} ± {100 * row.ci95:.2f}" for row in rows)
 
 
-def _zoo_row(model: ZooModel, folder: str) -> tuple[str, ...]:
+def _zoo_rows(model: ZooModel, folder: str) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each number of classes; what was measured of the file alone has no other stage."""
     report = model.report
-    shown = _main(model.accuracy)
     stages = (model.stage("teach"), model.stage("scratch"), model.float_student)
-    title = (model.about or ("",))[0].rstrip(".")
-    return (
-        f"[`{model.name}`]({folder}{model.name}/{CARD})",
-        title,
-        f"{shown[0].way}-way {'/'.join(str(row.shot) for row in shown)}-shot" if shown else "",
-        *(accuracy_cell(_like(stage, shown)) for stage in stages),
-        f"**{accuracy_cell(shown)}**",
-        f"{report.params.total:,}",
-        f"{report.memory.weight_bytes:,}",
-    )
+    ends = (f"{report.params.total:,}", f"{report.memory.weight_bytes:,}")
+    starts = (f"[`{model.name}`]({folder}{model.name}/{CARD})", (model.about or ("",))[0].rstrip("."))
+    for shown in _protocols(model.accuracy) or [[]]:
+        yield (
+            *starts,
+            _protocol_name(shown),
+            *(accuracy_cell(_like(stage, shown)) for stage in stages),
+            f"**{accuracy_cell(shown)}**" if shown else "",
+            *ends,
+        )
+        starts, ends = ("", ""), ("", "")
 
 
-def _main(rows: Sequence[AccuracyRow]) -> list[AccuracyRow]:
-    """Return the rows of the first number of classes that was measured."""
-    return sorted((row for row in rows if row.way == rows[0].way), key=lambda row: row.shot)
+def _protocols(rows: Sequence[AccuracyRow]) -> list[list[AccuracyRow]]:
+    """Return the rows of each number of classes that was measured, the first one first, by shots."""
+    ways = dict.fromkeys(row.way for row in rows)
+    return [sorted((row for row in rows if row.way == way), key=lambda row: row.shot) for way in ways]
+
+
+def _protocol_name(rows: Sequence[AccuracyRow]) -> str:
+    return f"{rows[0].way}-way {'/'.join(str(row.shot) for row in rows)}-shot" if rows else ""
 
 
 def _like(stage: StageResult | None, shown: Sequence[AccuracyRow]) -> list[AccuracyRow]:
@@ -134,20 +195,23 @@ def _data(model: ZooModel) -> Iterator[str]:
         f", {images:,} images" if images else ""
     )
     yield f"of {pixels.channels}x{pixels.height}x{pixels.width}; SHA-256 of the split `{data.fingerprint}`."
-    yield from ("", f"Licence of the data: {entry.licence}. No image is part of the zoo.", "")
+    yield from ("", _licence(entry.licence), "")
 
 
 def _accuracy(model: ZooModel) -> Iterator[str]:
     first = model.accuracy[0] if model.accuracy else None
     yield from ("## Accuracy", "")
     if first:
-        protocol = f"{first.episodes:,} episodes, {first.query} queries a class, head `{first.head}`"
-        yield from (f"{protocol}; mean ± 95 % interval, %.", "")
+        yield from (f"{_drawn(first)}; mean ± 95 % interval, %.", "")
     shots = sorted({(row.way, row.shot) for stage in model.report.lineage for row in stage.accuracy})
     header = ("", "backbone", "parameters", "bytes", *(f"{way}-way {shot}-shot" for way, shot in shots))
     rows = [_stage_row(stage, shots) for stage in model.report.lineage if stage.stage in _STAGES]
     yield from (*table(header, rows, numbers=2), "")
     yield from _engines(model.report)
+
+
+def _drawn(row: AccuracyRow) -> str:
+    return f"{row.episodes:,} episodes, {row.query} queries a class, head `{row.head}`"
 
 
 def _stage_row(stage: StageResult, shots: Sequence[tuple[int, int]]) -> tuple[str, ...]:
@@ -190,11 +254,16 @@ def _arithmetic(model: ZooModel) -> Iterator[str]:
     yield from ("## Arithmetic", "")
     formats = f"w{scheme.weight_bits}a{scheme.act_bits}, weights {scheme.granularity.replace('_', ' ')}"
     yield f"{formats}, {scheme.scale.replace('_', '-')} scales, {scheme.method}."
+    student, deployed = model.float_student, model.stage("deployed")
+    if student and deployed and deployed.parameters > student.parameters:
+        more = deployed.parameters - student.parameters
+        yield "Its global mean is a sum, by a depthwise convolution of ones, as the division would be no shift: cosines"
+        yield f"do not change, and parameters are {more:,} more than the float student's."
     if model.report.certificate:
         line = certificate_line(model.report.certificate)
         yield f"{line[0].upper()}{line[1:]}."
-    yield f"In onnxruntime without optimizations {Bound.of(scheme, integers=False)}."
-    yield ""
+    yield f"In onnxruntime without optimizations {Bound.of(scheme, integers=False)};"
+    yield from ("the table above is of all test images.", "")
 
 
 def _verdicts(model: ZooModel) -> Iterator[str]:
@@ -228,27 +297,13 @@ def _some(rules: Sequence[str]) -> str:
 
 
 def _repeat(model: ZooModel) -> Iterator[str]:
-    data = model.manifest.data.spec
-    pot = " --pot" if exported_with_pot(model) else ""
-    yield from (
-        "## To repeat it",
-        "",
-        f"With the data where `edgekd data list` says, or with `--data {data}:PATH`:",
-        "",
-    )
-    if SEARCH_PAGE in model.files:
-        yield from ("The student was the best of a search, whose results are in `search.md`; the search itself:", "")
-        yield from (f"    edgekd search --recipe {model.name}/{SEARCH_RECIPE} --run runs/{model.name}-search", "")
-        yield from ("Then:", "")
-    teacher = ""
-    for name in model.teacher_recipes:
-        run = f"runs/{model.name}-{Path(name).stem}"
-        yield f"    edgekd teach --recipe {model.name}/{name}{teacher} --run {run}"
-        teacher = f" --teacher-weights {run}/{model.recipe.teacher.weights}"
-    yield f"    edgekd distill --recipe {model.name}/{RECIPE}{teacher} --run runs/{model.name}"
-    yield f"    edgekd export --int8{pot} --run runs/{model.name} --output {MODEL}"
-    yield from (f"    edgekd verify {MODEL}", "")
-    if released := _released_teacher(model):
+    run, pot = f"runs/{model.name}", " --pot" if exported_with_pot(model) else ""
+    yield from ("## To repeat it", "")
+    yield from _commands_of_twin(model, twin) if (twin := _twin_of(model)) else _commands(model)
+    yield f"    edgekd export --int8{pot} --run {run} --output {MODEL}"
+    ways = sorted({row.way for row in model.accuracy} - {model.recipe.test.way})
+    yield from (f"    edgekd verify {MODEL}", *(f"    edgekd verify {MODEL} --way {way}" for way in ways), "")
+    if not twin and (released := _released_teacher(model)):
         given = f"`--teacher-weights {released.name}/{TEACHER_WEIGHTS}`"
         yield f"Its teacher is in the zoo: after `edgekd models get {released.name}`, {given} spares"
         yield from ("training it.", "")
@@ -257,6 +312,49 @@ def _repeat(model: ZooModel) -> Iterator[str]:
     yield "Another machine or version gives other bits and figures that differ by tenths: floating point is not fixed."
     yield from ("", "To check this file:", "", f"    edgekd models get {model.name}")
     yield from (f"    edgekd verify {model.name}/{MODEL}", "")
+
+
+def _commands_of_twin(model: ZooModel, twin: ZooModel) -> Iterator[str]:
+    """What quantizes the float student of another model of the zoo again."""
+    run, trained = f"runs/{model.name}", f"runs/{twin.name}"
+    yield f"The float student is that of `{twin.name}`: after the commands of its card, quantizing is all that is left."
+    yield from (f"(`{RECIPE}` trains all of it in one run.)", "")
+    yield f"    edgekd distill --recipe {trained}/{RECIPE} --pot --reuse {trained} --run {run}"
+
+
+def _commands(model: ZooModel) -> Iterator[str]:
+    """What trains the student from the beginning."""
+    yield from (*_where(model.manifest.data.spec), f"    edgekd models get {model.name}", "")
+    if SEARCH_PAGE in model.files:
+        yield from (
+            f"The student was the best of a search, whose results are in `{SEARCH_PAGE}`; the search itself:",
+            "",
+        )
+        yield from (f"    edgekd search --recipe {model.name}/{SEARCH_RECIPE} --run runs/{model.name}-search", "")
+        yield from ("Then:", "")
+    teacher = ""
+    for name in model.teacher_recipes:
+        run = f"runs/{model.name}-{Path(name).stem}"
+        yield f"    edgekd teach --recipe {model.name}/{name}{teacher} --run {run}"
+        teacher = f" --teacher-weights {run}/{model.recipe.teacher.weights}"
+    yield f"    edgekd distill --recipe {model.name}/{RECIPE}{teacher} --run runs/{model.name}"
+
+
+def _where(data: str) -> tuple[str, ...]:
+    return f"With the data where `edgekd data list` says, or with `--data {data}:PATH`:", ""
+
+
+def _twin_of(model: ZooModel) -> ZooModel | None:
+    """The model of the same zoo that has the same float student with scales that are no powers of two."""
+    quantize = model.recipe.quantize
+    if quantize.scale != "power_of_two":
+        return None
+    for path in sorted(model.folder.parent.glob(f"*/{RECIPE}")):
+        other = ZooModel(path.parent.name, path.parent)
+        same = other.recipe.model_copy(update={"quantize": quantize}) == model.recipe
+        if same and other.recipe.quantize.scale != quantize.scale and other.float_student == model.float_student:
+            return other
+    return None
 
 
 def _released_teacher(model: ZooModel) -> ZooTeacher | None:
@@ -285,6 +383,6 @@ def exported_with_pot(model: ZooModel) -> bool:
     return model.recipe.quantize.scale == "float" or "power_of_two" not in own
 
 
-def _files(model: ZooModel) -> Iterator[str]:
+def _files(model: ZooModel | ZooTeacher) -> Iterator[str]:
     rows = [(f"`{name}`", f"`{sha256_file(model.folder / name)}`") for name in model.files if name != CARD]
     yield from ("## Files", "", *table(("file", "SHA-256"), rows))

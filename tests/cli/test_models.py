@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from edgekd import zoo
 from edgekd.cli import main
 from edgekd.cli.models import command
 from edgekd.files import sha256_file
-from edgekd.zoo import FILES, zoo_names
+from edgekd.zoo import FILES, find_model, zoo_names
 
 
 def run(*arguments: str) -> str:
@@ -19,14 +21,54 @@ def run(*arguments: str) -> str:
     return result.output
 
 
-def test_list_shows_every_student_with_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
+def refused(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["edgekd", "models", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+
+
+def test_list_shows_every_student_with_its_numbers_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     lines = run("list").splitlines()
-    assert "5-way 1-shot %" in lines[0]
-    for name in zoo_names():
-        (line,) = [line for line in lines if line.split()[0] == name]
-        assert "±" in line
-        assert "(tu_accel_150k" in line
+    assert lines[0].split() == ["model", "parameters", "verdict", "way", "1-shot", "%", "5-shot", "%"]
+    for model in map(find_model, zoo_names()):
+        (line,) = [line for line in lines if line.split()[0] == model.name]
+        one, five = (f"{100 * row.mean:.2f}" for row in model.accuracy[:2])
+        parameters = f"{model.report.params.total:,}"
+        assert line.split() == [model.name, parameters, model.report.verdict, "5", one, five]
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == ["20"]
+
+
+def test_teachers_are_listed_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("teachers").splitlines()
+    assert lines[1].split() == ["miniimagenet-resnet12", "resnet12:16-40-112-256", "5", "56.18", "72.97"]
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]], ids=["table", "json"])
+def test_what_is_whole_is_listed_beside_what_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], extra: list[str]
+) -> None:
+    for name in ("omniglot-conv4", "miniimagenet-conv4"):
+        shutil.copytree(zoo.zoo_folder() / name, tmp_path / name)
+    (tmp_path / "miniimagenet-conv4" / "model.onnx").write_bytes(b"not a model")
+    monkeypatch.setattr(zoo, "WHEEL_FOLDER", tmp_path)
+    refused(monkeypatch, "list", *extra)
+    captured = capsys.readouterr()
+    assert "omniglot-conv4" in captured.out
+    assert "miniimagenet-conv4" not in captured.out
+    assert str(tmp_path / "miniimagenet-conv4" / "model.onnx") in captured.err
+    assert "omniglot" not in captured.err
+
+
+@pytest.mark.parametrize("what", ["list", "teachers"])
+def test_an_empty_zoo_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    monkeypatch.setattr(zoo, "WHEEL_FOLDER", tmp_path)
+    refused(monkeypatch, what)
+    assert f"there are none in {tmp_path}" in capsys.readouterr().err
 
 
 def test_list_as_json_is_json_alone() -> None:
@@ -70,8 +112,5 @@ def test_out_names_the_folder(tmp_path: Path) -> None:
 def test_an_unknown_name_exits_2_with_the_nearest(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["edgekd", "models", "get", "omniglot-conv5"])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
+    refused(monkeypatch, "get", "omniglot-conv5")
     assert "Did you mean 'omniglot-conv4'" in capsys.readouterr().err

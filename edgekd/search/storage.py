@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from shlex import quote
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -16,6 +18,7 @@ from edgekd.recipe import Recipe
 from edgekd.search.folder import comparable, require_same
 
 RECIPE, FINGERPRINTS = "recipe", "fingerprints"
+WRITING_S = 0.5  # another worker may be writing the last line of a journal
 SQLITE_TIMEOUT_S = 60  # several workers of one host write in turns
 
 
@@ -34,9 +37,36 @@ def open_storage(where: str | Path) -> BaseStorage:
     if path.is_dir():
         raise UsageError(f"--storage {path} is a folder; name a file in it, or a URL such as sqlite:///search.db")
     try:
-        return JournalStorage(JournalFileBackend(str(path)))
-    except (OSError, ValueError, KeyError, AssertionError) as error:
+        storage = JournalStorage(JournalFileBackend(str(path)))
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         raise RunError(f"{path} cannot be read as a journal of a search: {error}") from error
+    _require_whole(path)
+    return storage
+
+
+def _require_whole(path: Path) -> None:
+    """Refuse a journal whose last line broke off: Optuna takes it for one still being written, and goes on behind it.
+
+    Raises:
+        RunError: saying how to cut it off.
+    """
+    if not _ends_whole(path):
+        time.sleep(WRITING_S)
+        if not _ends_whole(path):
+            raise RunError(
+                f"{path} cannot be read as a journal of a search: its last line broke off; "
+                f"when no worker is left, cut it off: sed -i '$d' {quote(str(path))}"
+            )
+
+
+def _ends_whole(path: Path) -> bool:
+    lines = path.read_bytes().splitlines(keepends=True)
+    if not lines:
+        return True
+    try:
+        return lines[-1].endswith(b"\n") and isinstance(json.loads(lines[-1]), dict)
+    except ValueError:
+        return False
 
 
 def _open_database(url: str) -> BaseStorage:

@@ -39,6 +39,18 @@ def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
         open_storage(tmp_path / "notes.txt")
 
 
+@pytest.mark.parametrize("end", ['{"op_code": 5, "wor', '{"op_code": 5, "wor\n', "[1, 2]", "not JSON\n"])
+def test_a_journal_whose_last_line_broke_off(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "study.journal"
+    open_study(open_storage(path), "s", Recipe(), {"images": "1"})
+    whole = path.read_text()
+    path.write_text(whole + end)
+    with pytest.raises(RunError, match=r"cannot be read as a journal of a search: "):
+        open_storage(path)
+    path.write_text(whole)
+    open_study(open_storage(path), "s", Recipe(), {"images": "1"})
+
+
 def test_a_study_belongs_to_one_recipe(tmp_path: Path) -> None:
     storage = open_storage(tmp_path / "study.journal")
     open_study(storage, "s", Recipe(), {"images": "1"})

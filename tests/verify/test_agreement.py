@@ -217,6 +217,13 @@ def test_vectors_of_another_file_are_not_compared(model: Any) -> None:
     assert finding.status == "unknown"
 
 
+def test_vectors_that_the_file_names_and_are_not_there_are_missed(model: Any) -> None:
+    found = check_golden(model(named=b"elsewhere"), FP32)
+    assert not found.findings
+    assert found.warnings == ("no m.golden.npz beside the file: the golden vectors that it names not compared",)
+    assert check_golden(model(), FP32).warnings == ()
+
+
 def test_sqnr_is_computed_per_tensor_and_the_worst_named(model: Any) -> None:
     result, values = simulated(model())
     real = (values.astype(np.float64) - int(result.format.zero_point)) * float(result.format.scale)

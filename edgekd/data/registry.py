@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Unpack
 
 from edgekd.data.cache import cache_folder
-from edgekd.data.imageset import ImageSet, Split, Splits, checked_split
+from edgekd.data.imageset import SPLITS, ImageSet, Split, Splits, checked_split
+from edgekd.data.leaks import shared_images
 from edgekd.data.request import Notify, Options, Request
 from edgekd.errors import DataError, StorageError, unknown
 
@@ -33,7 +34,7 @@ class Entry:
     """A dataset that a spec can name.
 
     `download` fills a folder with the dataset's files; None where that must be done by hand. `licence` is that of the
-    images, with its source.
+    images, with its source. `images` is how many the whole set has, None where any number is whole.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Entry:
     embedded: bool = False
     download: Download | None = None
     licence: str = "not known"
+    images: int | None = None
 
 
 DATASETS: dict[str, Entry] = {}
@@ -54,11 +56,12 @@ def dataset(
     embedded: bool = False,
     download: Download | None = None,
     licence: str = Entry.licence,
+    images: int | None = None,
 ) -> Callable[[Read], Read]:
     """Register the decorated reader under `name`."""
 
     def register(read: Read) -> Read:
-        DATASETS[name] = Entry(name, summary, read, embedded, download, licence)
+        DATASETS[name] = Entry(name, summary, read, embedded, download, licence, images)
         return read
 
     return register
@@ -78,8 +81,19 @@ def load_splits(spec: str, **options: Unpack[Options]) -> Splits:
         DataError: unknown name, missing path, damaged or contradictory files; the message names and counts them.
     """
     request = parse(spec, **options)
-    found = DATASETS[request.name].read(request)
-    return Splits(request.name, found.load("train"), found.load("val"), found.load("test"), found.novel)
+    entry = DATASETS[request.name]
+    found = entry.read(request)
+    splits = Splits(request.name, found.load("train"), found.load("val"), found.load("test"), found.novel)
+    there = sum(len(splits[split]) for split in SPLITS)
+    if entry.images is not None and there != entry.images:
+        request.notify(
+            f"{there:,} images of '{entry.name}' are there, and all of it has {entry.images:,}: "
+            "figures on them are not comparable with those on all of it"
+        )
+    if entry.images is None and not entry.embedded:  # somebody's own
+        for leak in shared_images(splits):
+            request.notify(leak)
+    return splits
 
 
 def load_split(spec: str, split: str, **options: Unpack[Options]) -> ImageSet:

@@ -13,6 +13,8 @@ from edgekd.errors import DataError
 
 MAX_FILE_BYTES = 256 * 2**20  # no image of a dataset is larger; a file that claims more is refused
 
+PACKED = frozenset({".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar"})  # archives that are not read
+
 JUNK = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # written by operating systems, no one's data
 
 
@@ -69,7 +71,8 @@ def open_source(path: Path) -> Source:
         raise DataError(f"there is nothing at {path}")
     if zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
         return open_zip(path)
-    raise DataError(f"{path} is neither a folder nor a zip file")
+    packed = "; unpack it and name the folder" if path.suffix.lower() in PACKED else ""
+    raise DataError(f"{path} is neither a folder nor a zip file{packed}")
 
 
 def open_folder(path: Path) -> Source:

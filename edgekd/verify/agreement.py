@@ -131,10 +131,10 @@ def may_saturate(program: Program | None) -> bool:
 def check_golden(facts: Facts, profile: HardwareProfile, most_seconds: float = MOST_SECONDS) -> GoldenCheck:
     """Simulate the golden inputs: their embeddings must come out, and their float activations give the SQNR."""
     path, program = golden_path(facts.graph.path), facts.lowered.program
-    if program is None or not (path.is_file() or (facts.manifest and facts.manifest.golden_sha256)):
-        return GoldenCheck()
-    if not path.is_file():
-        return GoldenCheck(warnings=(f"no {path.name} beside the file: the golden vectors that it names not compared",))
+    if program is None or not path.is_file():
+        missed = program is not None and facts.manifest is not None and facts.manifest.golden_sha256
+        warning = f"no {path.name} beside the file: the golden vectors that it names not compared"
+        return GoldenCheck(warnings=(warning,) if missed else ())
     try:
         golden = read_golden(path)
         if facts.manifest is None or facts.manifest.golden_sha256 != golden.sha256:

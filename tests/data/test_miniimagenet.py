@@ -157,3 +157,9 @@ def test_incomplete_csv_files_are_refused(plain: Path) -> None:
 def test_plain_class_folders_without_a_table_are_refused(plain: Path) -> None:
     with pytest.raises(DataError, match=r"neither splits\.json nor train\.csv"):
         load(plain)
+
+
+def test_a_part_of_the_set_is_said_to_be_one(split_folders: Path) -> None:
+    notices: list[str] = []
+    load(split_folders, notify=notices.append)
+    assert "images of 'miniimagenet' are there, and all of it has 60,000: figures on them are not comp" in notices[-1]

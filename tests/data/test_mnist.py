@@ -47,7 +47,7 @@ def test_with_test_images_only_they_are_split_in_three_and_this_is_said(tmp_path
     notices: list[str] = []
     splits = load(tmp_path, notify=notices.append)
     assert [len(splits[split]) for split in ("train", "val", "test")] == [360, 40, 100]
-    assert len(notices) == 1
+    assert len(notices) == 2  # the other one: that these are not all
     assert "only its 500 test images" in notices[0]
     every = np.concatenate([splits[split].images for split in ("train", "val", "test")])
     assert len(np.unique(every.reshape(500, -1), axis=0)) == 500

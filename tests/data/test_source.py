@@ -41,9 +41,11 @@ def test_a_folder_with_only_a_zip_stands_for_it(folder: Path, tmp_path: Path, zi
 def test_what_is_not_there_or_neither_folder_nor_zip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / "a.zip").write_text("text")
+    (tmp_path / "a.tar.gz").write_text("text")
     for name, message in (
         ("b", "nothing at"),
-        ("a.txt", "neither a folder nor a zip"),
+        ("a.txt", "neither a folder nor a zip file$"),
+        ("a.tar.gz", "neither a folder nor a zip file; unpack it and name the folder$"),
         ("a.zip", "not a readable zip"),
     ):
         with pytest.raises(DataError, match=message):

@@ -22,7 +22,9 @@ download_cifar10 = archive_download(f"{SITE}/cifar-10-binary.tar.gz", "c32a1d4ab
 download_cifar100 = archive_download(f"{SITE}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8")
 
 
-@dataset("cifar10", "photographs, 3x32x32, 10 classes, closed", download=download_cifar10, licence=LICENCE)
+@dataset(
+    "cifar10", "photographs, 3x32x32, 10 classes, closed", download=download_cifar10, licence=LICENCE, images=60_000
+)
 def read_cifar10(request: Request) -> Dataset:
     """Read CIFAR-10: the same ten classes in train, val (a seeded tenth of the training images) and test.
 
@@ -45,6 +47,7 @@ def read_cifar10(request: Request) -> Dataset:
     "CIFAR-FS: photographs, 3x32x32, 64/16/20 novel classes of CIFAR-100",
     download=download_cifar100,
     licence=LICENCE,
+    images=60_000,
 )
 def read_cifar100(request: Request) -> Dataset:
     """Read CIFAR-100 as CIFAR-FS: classes split 64/16/20 as published, each with its 600 training and test images.

@@ -27,6 +27,7 @@ Rows = Mapping[tuple[str, str], tuple[str, ...]]  # partition and class -> file 
     "mhist",
     "histology of polyps, 3x224x224, 2 classes, closed: annotations.csv and images",
     licence="a research use agreement (https://bmirds.github.io/MHIST)",
+    images=3_152,
 )
 def read_mhist(request: Request) -> Dataset:
     """Read annotations.csv and the images that it lists, wherever they lie, or in a zip beside it.

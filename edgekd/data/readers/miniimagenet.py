@@ -24,6 +24,7 @@ SIZE = 84
     "photographs, 3x84x84, 64/16/20 novel classes of ImageNet",
     licence="ImageNet's terms: non-commercial research and education, each image its owner's "
     "(https://www.image-net.org/download.php)",
+    images=60_000,
 )
 def read_miniimagenet(request: Request) -> Dataset:
     """Read a folder or zip of split/class/file, or of class/file with a table of the split in it or beside the zip.

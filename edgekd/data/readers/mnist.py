@@ -30,6 +30,7 @@ Pair = tuple[Path, Path]  # the files of images and of labels
     "handwritten digits, 1x28x28, 10 classes, closed",
     download=torchvision_download("MNIST"),
     licence="CC BY-SA 3.0, by what its mirrors say (https://keras.io/api/datasets/mnist)",
+    images=70_000,
 )
 def read_mnist(request: Request) -> Dataset:
     """Read LeCun's handwritten digits.
@@ -47,6 +48,7 @@ def read_mnist(request: Request) -> Dataset:
     "articles of clothing, 1x28x28, 10 classes, closed",
     download=torchvision_download("FashionMNIST"),
     licence="MIT (https://github.com/zalandoresearch/fashion-mnist)",
+    images=70_000,
 )
 def read_fashion_mnist(request: Request) -> Dataset:
     """Read Zalando's articles of clothing.

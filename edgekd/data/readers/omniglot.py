@@ -35,6 +35,7 @@ PARTS = ("background", "evaluation")
     "handwritten characters, 1x28x28, novel alphabets",
     download=torchvision_download("Omniglot"),
     licence="MIT (https://github.com/brendenlake/omniglot)",
+    images=32_460,
 )
 def read_omniglot(request: Request) -> Dataset:
     """Read images_background and images_evaluation: both as .npz, as .zip or as ALPHABET/character/*.png folders.

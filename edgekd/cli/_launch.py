@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import click
@@ -15,7 +16,7 @@ from edgekd.cli._extras import require_training
 from edgekd.cli._recipe_options import assignments_of
 from edgekd.cli._training import TerminalReporter, print_stages
 from edgekd.recipe import load_recipe
-from edgekd.run import Run
+from edgekd.run import RUNS_FOLDER, Run
 
 
 def launch(ctx: click.Context, options: Mapping[str, Any], command: Literal["distill", "teach"]) -> None:
@@ -67,7 +68,11 @@ def _next(run: Run, command: str, options: Mapping[str, Any]) -> str:
     if command == "teach":
         flags = [f" --{name.replace('_', '-')}" for name in ("cpu", "compile", "skip_bad") if options[name]]
         return run.resume_command + "".join(flags)
-    return "edgekd export --int8" if run.recipe.quantize.enabled else f"edgekd compare {run.folder} ANOTHER_RUN"
+    folder = quote(str(run.folder))
+    if not run.recipe.quantize.enabled:
+        return f"edgekd compare {folder} ANOTHER_RUN"
+    found = run.folder.absolute().parent == RUNS_FOLDER.absolute()  # `export` takes the last run there
+    return "edgekd export --int8" + ("" if found else f" --run {folder}")
 
 
 def _write_page(run: Run) -> Path:

@@ -202,6 +202,7 @@ def test_a_teacher_alone_is_what_distill_goes_on_from(
     before = Run.open(Path("taught")).manifest.stages["teach"]
     assert program == "edgekd"
     assert run(monkeypatch, *arguments) == 0
+    assert "Next: edgekd export --int8 --run taught\n" in capsys.readouterr().out
     after = Run.open(Path("taught")).manifest
     assert after.complete
     assert after.stages["teach"] == before

@@ -23,6 +23,7 @@ from edgekd.manifest import DataRef, StageResult
 from edgekd.metrics import append_line, drop_lines_after, read_lines
 from edgekd.recipe import Recipe, differing_keys, load_recipe, to_toml
 from edgekd.run_manifest import RunManifest, StageRecord
+from edgekd.schema import explain
 
 RUNS_FOLDER = Path("runs")
 
@@ -81,8 +82,9 @@ class Run:
         except FileNotFoundError:
             raise RunError(f"{folder} is not a run folder (no manifest.json); `edgekd distill` makes one") from None
         except (OSError, UnicodeDecodeError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(f"{path} is damaged ({reason}); restore it, or move {folder} away and train anew") from error
+            named = isinstance(error, ValidationError)
+            reason = explain(RunManifest, error, f"{path} is damaged") if named else f"{path} is damaged: {error}"
+            raise RunError(f"{reason}; restore it, or move {folder} away and train anew") from error
         except RecipeError as error:
             raise RunError(f"{folder} is damaged ({error}); restore it, or move it away and train anew") from error
         return cls(folder, recipe, manifest)

@@ -8,6 +8,14 @@ from pydantic import BaseModel, ValidationError
 
 from edgekd.errors import unknown
 
+# What pydantic says in words of Python, by the kind of the error.
+_WORDS = {
+    "model_type": "this is a section: name a key of it",
+    "tuple_type": "Input should be a list, such as [1, 5]",
+    "too_short": "Input should be a longer list",
+    "too_long": "Input should be a shorter list",
+}
+
 
 def explain(model: type[BaseModel], error: ValidationError, what: str) -> str:
     """Return `what: ...` with one clause for each problem; an unknown key gets the nearest legal one."""
@@ -18,7 +26,7 @@ def explain(model: type[BaseModel], error: ValidationError, what: str) -> str:
 
 def _clause(model: type[BaseModel], where: tuple[int | str, ...], kind: str, message: str) -> str:
     path = ".".join(str(part) for part in where)
-    message = message.removeprefix("Value error, ")
+    message = _WORDS.get(kind, message.removeprefix("Value error, "))
     if kind != "extra_forbidden":
         return f"{path}: {message}" if path else message
     *parents, key = where

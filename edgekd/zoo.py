@@ -27,6 +27,7 @@ from edgekd.manifest import AccuracyRow, Manifest, StageResult
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.run import Run
 from edgekd.run_manifest import StageRecord
+from edgekd.schema import explain
 
 if TYPE_CHECKING:
     from edgekd.verify import Report
@@ -65,7 +66,9 @@ class ZooModel:
         try:
             return Report.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise ModelError(f"{path} is not a report of edgekd verify: {str(error).splitlines()[0]}") from error
+            what = f"{path} is not a report of edgekd verify"
+            reason = explain(Report, error, what) if isinstance(error, ValidationError) else f"{what}: {error}"
+            raise ModelError(reason) from error
 
     @cached_property
     def manifest(self) -> Manifest:

@@ -236,7 +236,7 @@ def test_operators_are_replaced_added_and_taken_away_by_name(tmp_path: Path) -> 
         ),
         ('without_ops = ["Abs"]', "there is nothing to take away"),
         ('extends = "max78000"\nwithout_ops = [1]', "without_ops"),
-        ('extends = "max78000"\nops = 3', "ops: Input should be a valid tuple"),
+        ('extends = "max78000"\nops = 3', "ops: Input should be a list"),
     ],
 )
 def test_what_cannot_be_taken_away_is_named(tmp_path: Path, text: str, complaint: str) -> None:

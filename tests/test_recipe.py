@@ -82,3 +82,16 @@ def test_an_error_names_all_files(tmp_path: Path) -> None:
 def test_steps_with_milestones_are_a_schedule() -> None:
     recipe = load_recipe(None, ["teacher.schedule=step", "teacher.milestones=[4]"])
     assert recipe.teacher.milestones == (4,)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("distill=3", "distill: this is a section: name a key of it"),
+        ("search.width=5", "search.width: Input should be a list, such as"),
+        ("test.shots=[]", "test.shots: Input should be a longer list"),
+    ],
+)
+def test_values_of_another_shape_are_told_in_words_of_a_recipe(assignment: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(None, [assignment])

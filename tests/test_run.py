@@ -70,7 +70,7 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 def test_damage_is_named(run: Run, file: str, content: bytes | None) -> None:
     path = run.folder / file
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(RunError, match=f"damaged \\(.*{'recipe' if file == 'recipe.toml' else ''}"):
+    with pytest.raises(RunError, match=rf"is damaged[:( ].*{'recipe' if file == 'recipe.toml' else ''}.*restore it"):
         Run.open(run.folder)
 
 

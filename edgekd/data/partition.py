@@ -29,7 +29,7 @@ def split_classes(names: Sequence[str], seed: int) -> dict[Split, tuple[str, ...
         found = counted(count, "class", "classes")
         raise DataError(f"{found} cannot be split into train, val and test classes; at least 3 are needed")
     n_test = max(round(0.20 * count), min(5, count // 3))
-    n_val = max(round(0.16 * count), min(5, count // 4), 1)
+    n_val = max(round(0.16 * count), min(5, count // 4), 2 if count >= 6 else 1)  # episodes have two classes
     shuffled = [names[index] for index in np.random.default_rng(seed).permutation(count)]
     return {
         "train": tuple(sorted(shuffled[n_test + n_val :])),

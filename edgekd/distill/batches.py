@@ -69,10 +69,13 @@ def episode_rows(labels: Tensor, settings: Learning, seed: int, stage: str) -> C
     by_class, each, section = _rows_of_classes(labels), settings.shot + settings.query, section_of(stage)
     usable = [rows for rows in by_class if len(rows) >= each]
     if len(usable) < settings.way:
+        largest = sorted(map(len, by_class), reverse=True)[: settings.way]
+        query = largest[-1] - settings.shot if len(largest) == settings.way else 0
+        change = f"try --set {section}.query={query}" if query > 0 else f"lower {section}.way or {section}.query"
         raise DataError(
             f"{settings.way}-way {settings.shot}-shot training episodes with {settings.query} queries need "
             f"{settings.way} classes of {each} images; {len(usable)} of {len(by_class)} have them; "
-            f"lower {section}.way or {section}.query, or {_way_out(section)}"
+            f"{change}, or {_way_out(section)}"
         )
 
     def rows(step: int) -> Tensor:
@@ -121,7 +124,7 @@ def _rows_of_classes(labels: Tensor) -> list[Tensor]:
 
 
 def _way_out(section: str) -> str:
-    return "set meta.enabled=false" if section == "meta" else f"set {section}.learner=classifier"
+    return "--no-meta" if section == "meta" else f"--set {section}.learner=classifier"
 
 
 def _episode(by_class: list[Tensor], way: int, each: int, random: torch.Generator) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -166,22 +167,47 @@ def require_trainable(
         _require_method(as_student(recipe), splits.train, None)
     find_head(recipe.test.head)
     labels = torch.tensor(splits.train.labels)
-    if "teach" in stages and not recipe.teacher.weights:
-        _require_units(labels, recipe.teacher, recipe.seed, "teach")
-    if "meta" in stages:
-        _require_units(labels, recipe.meta, recipe.seed, "meta")
-    started = {"start"} if recipe.student.freeze_epochs else set()
-    for stage in {"assist", "connect", "distill", "head", "quantize", *started} & set(stages):
-        n = len(unlabelled or splits.train) if stage == "distill" else len(labels)
-        require_batch(n, getattr(recipe, section_of(stage)).batch_size, section_of(stage))
+    _require_all(_counts_of_images(recipe, splits, labels, stages, len(unlabelled or splits.train)))
     for stage in stages:
         _require_start_size(recipe, splits.train, stage)
-    validation, test = recipe.validation, recipe.test
-    _require_episodes(
-        splits.val, min(validation.way, splits.val.n_classes), validation.shots, validation.query, "validation"
-    )
+
+
+def _require_all(checks: Iterable[Callable[[], None]]) -> None:
+    """Do every check; who has few images is told at once about all that asks for more.
+
+    Raises:
+        DataError: of all checks that failed, a line each.
+    """
+    found: dict[str, None] = {}
+    for check in checks:
+        try:
+            check()
+        except DataError as error:
+            found[str(error)] = None
+    if found:
+        raise DataError("\n".join(found))
+
+
+def _counts_of_images(
+    recipe: Recipe, splits: Splits, labels: torch.Tensor, stages: Collection[str], distilled: int
+) -> Iterator[Callable[[], None]]:
+    """Yield the checks that there are images enough for batches, training episodes, validation and test.
+
+    `distilled` is how many images are distilled on.
+    """
+    if "teach" in stages and not recipe.teacher.weights:
+        yield partial(_require_units, labels, recipe.teacher, recipe.seed, "teach")
+    if "meta" in stages:
+        yield partial(_require_units, labels, recipe.meta, recipe.seed, "meta")
+    started = {"start"} if recipe.student.freeze_epochs else set()
+    for stage in sorted({"assist", "connect", "distill", "head", "quantize", *started} & set(stages)):
+        section, n = section_of(stage), distilled if stage == "distill" else len(labels)
+        yield partial(require_batch, n, getattr(recipe, section).batch_size, section)
+    validation, test, way = recipe.validation, recipe.test, min(recipe.validation.way, splits.val.n_classes)
+    yield partial(_require_episodes, splits.val, way, validation.shots, validation.query, "validation")
     if test.enabled:
-        _require_episodes(splits.test, test.way_among(splits.test.n_classes), test.shots, test.query, "test")
+        way = test.way_among(splits.test.n_classes)
+        yield partial(_require_episodes, splits.test, way, test.shots, test.query, "test")
 
 
 def _require_start_size(recipe: Recipe, images: ImageSet, stage: str) -> None:
@@ -268,6 +294,11 @@ def _require_episodes(images: ImageSet, way: int, shots: tuple[int, ...], query:
     needed = query + shot
     if way >= 2 and images.n_classes >= way and least >= needed:
         return
+    if images.n_classes < 2:
+        raise DataError(
+            f"{images.name} has one class, and few-shot {section} tells two apart at least: bring six classes or more, "
+            "or train, val and test folders; or folders train and test of the same classes, which are a closed set"
+        )
     if images.n_classes < way:
         change = f"way={images.n_classes}"
     elif least > shot:
@@ -275,7 +306,7 @@ def _require_episodes(images: ImageSet, way: int, shots: tuple[int, ...], query:
     else:
         change = f"shots=[{', '.join(str(k) for k in shots if k < least) or 1}]"
     raise DataError(
-        f"{max(way, 2)}-way {shot}-shot with {query} queries needs {max(way, 2)} {section} classes of {needed} images; "
+        f"{way}-way {shot}-shot with {query} queries needs {way} {section} classes of {needed} images; "
         f"{images.name} has {counted(images.n_classes, 'class', 'classes')}, the smallest with {least} images; "
         f"lower {section}.way, {section}.shots or {section}.query, for example --set {section}.{change}"
     )

@@ -8,7 +8,8 @@ from edgekd.errors import DataError
 
 
 @pytest.mark.parametrize(
-    ("count", "sizes"), [(3, (1, 1, 1)), (10, (5, 2, 3)), (20, (10, 5, 5)), (25, (15, 5, 5)), (100, (64, 16, 20))]
+    ("count", "sizes"),
+    [(3, (1, 1, 1)), (6, (2, 2, 2)), (10, (5, 2, 3)), (20, (10, 5, 5)), (25, (15, 5, 5)), (100, (64, 16, 20))],
 )
 def test_classes_are_split_without_overlap(count: int, sizes: tuple[int, int, int]) -> None:
     names = [f"class{index}" for index in range(count)]

@@ -391,7 +391,11 @@ def test_what_a_sum_pooling_adds_counts_against_the_cap() -> None:
         (["assistant.backbone=conv4-9", "assistant.batch_size=500"], DataError, "--set assistant.batch_size=32"),
         (["distill.method=eskd"], RecipeError, "ends part-way and would leave no loss"),
         (["augment.scale_range=[1.2, 0.8]"], RecipeError, r"the smallest comes first: \[0.8, 1.2\]"),
-        (["meta.query=16"], DataError, "need 5 classes of 17 images; 0 of 8 have them; lower meta.way or meta.query"),
+        (
+            ["meta.query=16"],
+            DataError,
+            "need 5 classes of 17 images; 0 of 8 have them; try --set meta.query=15, or --no-meta",
+        ),
         (["teacher.batch_size=1000"], DataError, "128 training images are fewer than one batch of 1000"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
@@ -403,6 +407,19 @@ def test_bad_requests_are_refused_before_training(
     with pytest.raises(error, match=message):
         run_distillation(load_recipe(tiny_recipe, assignments), tmp_path / "run", session(watcher))
     assert watcher.steps == 0
+
+
+def test_who_has_few_images_is_told_all_at_once(tmp_path: Path, tiny_recipe: Path) -> None:
+    wanted = ["distill.batch_size=1000", "meta.query=16", "validation.query=500", "test.query=500"]
+    with pytest.raises(DataError) as refused:
+        run_distillation(load_recipe(tiny_recipe, wanted), tmp_path / "run", session(Watcher()))
+    told = str(refused.value).splitlines()
+    assert [line.rpartition("--set ")[2].partition("=")[0] for line in told] == [
+        "meta.query",
+        "distill.batch_size",
+        "validation.query",
+        "test.query",
+    ]
 
 
 def test_images_too_small_for_four_poolings() -> None:

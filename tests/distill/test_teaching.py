@@ -91,7 +91,7 @@ def test_the_batch_size_left_open_is_the_learners() -> None:
     [
         (["teacher.learner=protonets"], RecipeError, r"unknown learner 'protonets'\. Did you mean 'protonet'"),
         (["meta.learner=mamll"], RecipeError, r"unknown learner 'mamll'\. Did you mean 'maml'"),
-        (["teacher.learner=maml"], DataError, "need 5 classes of 17 images; .*lower teacher.way or teacher.query"),
+        (["teacher.learner=maml"], DataError, "need 5 classes of 17 images; .*try --set teacher.query=14"),
         (["teacher.learner=matching", "teacher.way=9", "teacher.query=1"], DataError, "9 classes of 3 images; 8 of 8"),
         (["meta.learner=classifier", "meta.batch_size=500"], DataError, "one batch of 500; try --set meta.batch_size"),
     ],

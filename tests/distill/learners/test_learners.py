@@ -86,9 +86,9 @@ def test_triplets_are_two_of_a_class_and_one_of_another() -> None:
     ("name", "labels", "message"),
     [
         ("protonet", [0] * 20, "need 5 classes of 16 images; 1 of 1 have them; lower teacher.way or teacher.query"),
-        ("maml", [0, 1, 2, 3, 4] * 3, "0 of 5 have them.*or set teacher.learner=classifier"),
+        ("maml", [0, 1, 2, 3, 4] * 3, "0 of 5 have them.*or --set teacher.learner=classifier"),
         ("siamese", [0] * 20, "triplets need two classes, .*there are 1 classes"),
-        ("siamese", [0, 1, 2], "0 with two images; set teacher.learner=classifier"),
+        ("siamese", [0, 1, 2], "0 with two images; --set teacher.learner=classifier"),
         ("classifier", [0, 1], "2 training images are fewer than one batch of 8"),
     ],
 )

@@ -96,7 +96,7 @@ def damaged(tmp_path: Path, image_folder: Path) -> Path:
         (["distill", "--meta", "anill", "--recipe", "TINY"], "unknown learner 'anill'. Did you mean 'anil'"),
         (["distill", "--meta", "anil", "--no-meta"], "--meta says how to fine-tune, --no-meta not to"),
         (["teach", "--learner", "sianese", "--recipe", "TINY"], "Did you mean 'siamese'"),
-        (["teach", "--learner", "maml", "--recipe", "TINY", "--set", "teacher.query=16"], "lower teacher.way or"),
+        (["teach", "--learner", "maml", "--recipe", "TINY", "--set", "teacher.query=16"], "try --set teacher.query=15"),
         (["teach", "--meta", "anil", "--no-meta"], "--meta says how to fine-tune, --no-meta not to"),
         (["teach", "--student", "conv5-8", "--recipe", "TINY"], "unknown backbone 'conv5-8'. Did you mean 'conv4'"),
         (["distill", "--recipe", "TINY", "--set", "distill.schedule=step"], "milestones names no epoch"),

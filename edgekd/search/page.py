@@ -32,6 +32,8 @@ def remarks(outcome: Outcome) -> Iterator[str]:
     counts = {"trained": len(outcome.trials), "refused": outcome.refused, "seen before": outcome.repeated}
     counts |= {"failed": outcome.failed, "at other workers": outcome.running}
     yield "candidates: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "trained")
+    if len(outcome.refusals) > 1:
+        yield "a candidate may be refused by several rules:"
     for row in outcome.refusals:
         yield f"  {row.rule} refused {row.candidates}, for example: {row.message}"
     for error in outcome.errors:
@@ -41,15 +43,14 @@ def remarks(outcome: Outcome) -> Iterator[str]:
 def results_page(outcome: Outcome, recipe: Recipe) -> str:
     """Return a page with the best students under the recipe's profile, and how briefly each was trained."""
     settings, data = recipe.search, recipe.data.spec.partition(":")[0]
-    training = f"Each candidate was trained for {settings.epochs:g} epochs by `{recipe.distill.method}`, exported"
-    measuring = (
-        f"measured in onnxruntime on {settings.episodes:,} episodes of *validation* classes, % with 95 % intervals"
-    )
+    epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs:g} epochs"
+    training = f"Each candidate was trained for {epochs} by `{recipe.distill.method}`, exported and measured"
+    measuring = f"in onnxruntime on {settings.episodes:,} episodes of *validation* classes; % ± 95 % interval."
     lines = [
         "<!-- Written by edgekd search; do not edit. -->",
         f"# The students that do best on {data} under `{outcome.profile}`",
         "",
-        f"{training} and {measuring}; % ± 95 % interval.",
+        f"{training} {measuring}",
         "",
     ]
     if outcome.trials:

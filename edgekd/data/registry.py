@@ -83,7 +83,7 @@ def load_splits(spec: str, **options: Unpack[Options]) -> Splits:
     request = parse(spec, **options)
     entry = DATASETS[request.name]
     found = entry.read(request)
-    splits = Splits(request.name, found.load("train"), found.load("val"), found.load("test"), found.novel)
+    splits = Splits(request.name, **_load_each(found), novel=found.novel)
     there = sum(len(splits[split]) for split in SPLITS)
     if entry.images is not None and there != entry.images:
         request.notify(
@@ -94,6 +94,20 @@ def load_splits(spec: str, **options: Unpack[Options]) -> Splits:
         for leak in shared_images(splits):
             request.notify(leak)
     return splits
+
+
+def _load_each(found: Dataset) -> dict[Split, ImageSet]:
+    """Return every split; bad images of one do not hide those of another."""
+    images: dict[Split, ImageSet] = {}
+    refused: dict[str, None] = {}
+    for split in SPLITS:
+        try:
+            images[split] = found.load(split)
+        except DataError as error:
+            refused[str(error)] = None
+    if refused:
+        raise DataError("\n".join(refused))
+    return images
 
 
 def load_split(spec: str, split: str, **options: Unpack[Options]) -> ImageSet:

@@ -43,6 +43,13 @@ def test_one_split_equals_that_of_all_and_needs_no_other(few_shot: Path) -> None
         load_split(f"folder:{few_shot}", "train")
 
 
+def test_bad_images_of_every_split_are_told_at_once(few_shot: Path) -> None:
+    for split, name in (("train", "cat"), ("test", "bee")):
+        (few_shot / split / name / f"{name}0.png").write_text("not an image")
+    with pytest.raises(DataError, match=r"1 of 9 images.*cat/cat0\.png.*\n1 of 9 images.*bee/bee0\.png"):
+        load(few_shot)
+
+
 def test_a_zip_gives_what_its_folder_gives(
     few_shot: Path, tmp_path: Path, zip_folder: Callable[[Path, Path], Path]
 ) -> None:

@@ -82,8 +82,8 @@ class Run:
         except FileNotFoundError:
             raise RunError(f"{folder} is not a run folder (no manifest.json); `edgekd distill` makes one") from None
         except (OSError, UnicodeDecodeError, ValidationError) as error:
-            named = isinstance(error, ValidationError)
-            reason = explain(RunManifest, error, f"{path} is damaged") if named else f"{path} is damaged: {error}"
+            what = f"{path} is damaged"
+            reason = explain(RunManifest, error, what) if isinstance(error, ValidationError) else f"{what}: {error}"
             raise RunError(f"{reason}; restore it, or move {folder} away and train anew") from error
         except RecipeError as error:
             raise RunError(f"{folder} is damaged ({error}); restore it, or move it away and train anew") from error

@@ -33,4 +33,4 @@ def _digests(images: ImageSet) -> dict[bytes, int]:
 
 
 def _class_of(images: ImageSet, row: int) -> str:
-    return images.class_names[images.labels[row]]
+    return images.class_names[int(images.labels[row])]

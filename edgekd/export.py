@@ -209,7 +209,9 @@ def require_parity(parity: Parity, scheme: QuantScheme) -> None:
     if not bound.allows(parity.max_lsb, parity.share):
         raise ModelError(
             f"the exported file does not compute what was trained: {parity}; allowed with {scheme.scale} scales: "
-            f"{bound.max_lsb} LSB on {100 * bound.max_share:.0f} % of them"
+            f"{bound.max_lsb} LSB on {100 * bound.max_share:.0f} % of them. Nothing was written; where values lie half "
+            "way between two integers, training with another seed (--set seed=1) moves them, and --pot gives the same "
+            "integers everywhere"
         )
 
 

@@ -14,8 +14,8 @@ from edgekd.manifest import QuantScheme
     [
         ({"scale": "power_of_two"}, True, (0, 0.0), "every golden integer comes out, bit for bit"),
         ({"scale": "power_of_two"}, False, (0, 0.0), "every golden integer comes out, bit for bit"),
-        ({}, True, (1, 0.01), "golden integers come out within 1 LSB, at least 99% of them exactly"),
-        ({}, False, (1, 0.02), "golden integers come out within 1 LSB, at least 98% of them exactly"),
+        ({}, True, (2, 0.01), "golden integers come out within 2 LSB, at least 99% of them exactly"),
+        ({}, False, (2, 0.02), "golden integers come out within 2 LSB, at least 98% of them exactly"),
     ],
 )
 def test_scales_and_kernels_decide(

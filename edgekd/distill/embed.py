@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,11 +29,17 @@ class DivergedError(EdgekdError):
     """A network that gives no finite embeddings."""
 
 
+def _go_on() -> None:
+    """Stop for nothing."""
+
+
 @torch.no_grad()
-def embed(backbone: nn.Module, images: NDArray[np.uint8], *, bf16: bool = False) -> NDArray[np.float32]:
+def embed(
+    backbone: nn.Module, images: NDArray[np.uint8], *, bf16: bool = False, before_batch: Callable[[], None] = _go_on
+) -> NDArray[np.float32]:
     """Map uint8 images (n, height, width, channels) to embeddings (n, d), in evaluation mode.
 
-    It computes in the backbone's own precision, fp32 or double, unless `bf16`.
+    It computes in the backbone's own precision, fp32 or double, unless `bf16`. What `before_batch` raises ends it.
 
     Raises:
         DivergedError: an embedding is not finite.
@@ -43,6 +49,7 @@ def embed(backbone: nn.Module, images: NDArray[np.uint8], *, bf16: bool = False)
     backbone.eval()
     parts = []
     for start in range(0, len(images), BATCH):
+        before_batch()
         batch = normalize(torch.tensor(images[start : start + BATCH]).to(device)).to(own.dtype)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             parts.append(backbone(batch).float().cpu())

@@ -22,6 +22,7 @@ from edgekd.run import Run
 __all__ = ["Batch", "Stage", "TrainingError", "clear_checkpoint", "fit"]
 
 CHECKPOINT_EVERY_S = 60.0
+SAVING_SHARE = 0.05  # of the time, at most, for checkpoints at the end of short epochs
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 Model = Callable[..., Loss]
@@ -48,6 +49,8 @@ def fit(stage: Stage, run: Run, session: Session) -> float:
         session.accelerator.free_memory()
     if loop.progress.best:
         stage.task.load_state_dict(loop.progress.best)
+    if stage.starts_trained and loop.progress.step and loop.progress.best and not loop.progress.best_step:
+        session.reporter.note(f"{stage.name}: no epoch was better on validation than the weights it began with: kept")
     return loop.progress.best_score if loop.progress.best else math.nan
 
 
@@ -95,7 +98,10 @@ def _train(loop: Loop) -> None:
         if progress.step % every == 0 or progress.step == stage.total_steps:
             loop.read_losses()
             loop.close_window(progress.step / stage.steps_per_epoch, lr)
-        if time.monotonic() - loop.saved_at > CHECKPOINT_EVERY_S or loop.done:
+            wait_s = min(CHECKPOINT_EVERY_S, loop.saving_s / SAVING_SHARE)
+        else:
+            wait_s = CHECKPOINT_EVERY_S
+        if time.monotonic() - loop.saved_at > wait_s or loop.done:
             loop.read_losses()
             loop.save()
     _stop_if_due(loop, margin_s=5 * loop.validation_s)  # what measuring the result takes, roughly

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from torch import nn
 
@@ -13,10 +14,13 @@ from edgekd.distill.context import Context
 from edgekd.distill.embed import classify, embed, mean_embedding, measure_by_own, measure_embeddings
 from edgekd.distill.engine import clear_checkpoint
 from edgekd.distill.learners import measures_of
+from edgekd.distill.session import Session, Stopped
 from edgekd.distill.tasks import Classifier
 from edgekd.heads import find_head
 from edgekd.manifest import StageResult
 from edgekd.run import Run
+
+MANY_IMAGES = 5_000  # that take a while
 
 
 def finish_stage(
@@ -35,6 +39,9 @@ def finish_stage(
     """Write the stage's file, measure it on the test images where it `embeds`, record both; others wait.
 
     A classifier whose `head` is trained is measured by it too, where the test images are of the training classes.
+
+    Raises:
+        Stopped: a signal came while it was measured.
     """
     run, session = context.run, context.session
     if session.is_main:
@@ -62,7 +69,9 @@ def _measured(
     And with the accuracy of a trained `head`, where the test images are of the training classes.
     """
     recipe, test = context.run.recipe, context.splits.test
-    embeddings = embed(backbone, test.images)
+    if len(test) >= MANY_IMAGES:
+        context.session.reporter.note(f"{result.stage}: measuring on {len(test):,} images")
+    embeddings = embed(backbone, test.images, before_batch=partial(_stop_at_signal, context.session, result.stage))
     needs_base_mean = find_head(recipe.test.head).needs_base_mean
     base_mean = mean_embedding(backbone, context.splits.train) if needs_base_mean else None
     found: dict[str, object] = {
@@ -72,6 +81,16 @@ def _measured(
     if head and not context.splits.novel and isinstance(network, Classifier):
         found["classification"] = classify(network, embeddings, test, recipe.data.spec)
     return result.model_copy(update=found)
+
+
+def _stop_at_signal(session: Session, stage: str) -> None:
+    """Leave the stage to be measured by the next command; several processes, which wait for one another, finish it.
+
+    Raises:
+        Stopped: a signal came.
+    """
+    if session.deadline.signalled and session.world == 1:
+        raise Stopped(f"{session.deadline.signalled} while stage '{stage}' was measured", by_signal=True)
 
 
 def _summary(result: StageResult) -> str:

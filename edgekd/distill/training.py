@@ -133,6 +133,7 @@ class Loop:
         self.optimizer = self._restore()
         self.saved_step = self.progress.step if self.checkpoint.exists() else None
         self.saved_at = time.monotonic()
+        self.saving_s = 0.0
         self.meter = Meter(session.device)
         self.validation_s = 0.0
 
@@ -181,6 +182,7 @@ class Loop:
         """
         if not self.session.is_main:
             return
+        began = time.monotonic()
         task, progress = self.stage.task, self.progress
         trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
         if not all(bool(parameter.isfinite().all()) for parameter in trained):
@@ -189,6 +191,7 @@ class Loop:
         tensors = {f"{group}/{name}": value for group, part in groups.items() for name, value in part.items()}
         save_snapshot(self.checkpoint, Snapshot(tensors, {**progress.values(), "recipe": self.run.recipe.sha256}))
         self.saved_at, self.saved_step = time.monotonic(), progress.step
+        self.saving_s = self.saved_at - began
 
     def close_window(self, epoch: float, lr: float) -> None:
         """Validate, remember the best weights, write one line of metrics."""
@@ -243,7 +246,10 @@ class Loop:
         kept = "there is no checkpoint yet"
         if self.saved_step is not None:
             kept = f"the last good checkpoint, of step {self.saved_step}, is kept"
+        usual: float = type(schedule).model_fields["lr"].default
+        lower = usual if usual < schedule.lr else schedule.lr / 3
         return TrainingError(
             f"stage '{name}' diverged after step {self.progress.step if step is None else step}: {what}; {kept}; "
-            f"try a lower learning rate than {schedule.lr:g}: --set {section_of(name)}.lr={schedule.lr / 3:.1g}"
+            f"try a lower learning rate than {schedule.lr:g} in another --run folder: "
+            f"--set {section_of(name)}.lr={lower:.1g}"
         )

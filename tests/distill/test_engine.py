@@ -230,6 +230,42 @@ def test_the_last_good_checkpoint_is_kept_named_and_goes_on(tmp_path: Path, monk
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
 
 
+def test_the_end_of_a_short_epoch_leaves_a_checkpoint(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    with pytest.raises(TrainingError, match="after step 8: the loss is nan; the last good checkpoint, of step 5, is"):
+        fit(make_stage(new_task(), poisoned_at(8)), run, make_session())
+    assert (run.folder / "checkpoint-toy" / "state.safetensors").exists()
+
+
+@pytest.mark.parametrize(("lr", "advice"), [(1e9, "0.003"), (0.003, "0.001")])
+def test_after_a_divergence_a_rate_is_named_that_may_do(tmp_path: Path, lr: float, advice: str) -> None:
+    stage = dataclasses.replace(make_stage(new_task(), poisoned_at(0)), schedule=Schedule(epochs=1, lr=lr))
+    with pytest.raises(TrainingError, match=rf"in another --run folder: --set toy\.lr={advice}$"):
+        fit(stage, make_run(tmp_path / "run"), make_session())
+
+
+class Noting(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize(("scores", "told"), [([0.5, 0.4], True), ([0.5, 0.6], False)])
+def test_training_that_made_nothing_better_is_told(tmp_path: Path, scores: list[float], told: bool) -> None:
+    left, noting = iter(scores), Noting()
+    stage = make_stage(new_task(), epochs=1)
+    fit(
+        dataclasses.replace(stage, validation=Validation(lambda: next(left)), starts_trained=True),
+        make_run(tmp_path / "run"),
+        make_session(noting),
+    )
+    assert ("toy: no epoch was better on validation than the weights it began with: kept" in noting.notes) is told
+
+
 class Rooted(Regression):
     """A finite loss whose gradient is not: the square root of nothing."""
 

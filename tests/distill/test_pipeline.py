@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from edgekd.data import ImageSet, Splits, load_splits
+from edgekd.distill import finishing
 from edgekd.distill.checkpoint import Snapshot, load_snapshot, save_snapshot
 from edgekd.distill.pipeline import run_distillation, stage_names
 from edgekd.distill.resolve import resolve
@@ -57,6 +58,31 @@ def blank(size: int, channels: int = 3) -> Splits:
         )
 
     return Splits("blank", images("train"), images("val"), images("test"), novel=True)
+
+
+class StopWhileMeasuring(Watcher):
+    """Stops the session when a stage says that it is measured."""
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        if "measuring on" in text and self.session:
+            self.session.deadline.signalled = "enough"
+
+
+def test_a_signal_ends_measuring_and_the_next_command_measures(
+    tmp_path: Path, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(tiny_recipe, ["baseline.enabled=false"])
+    monkeypatch.setattr(finishing, "MANY_IMAGES", 1)
+    with pytest.raises(Stopped, match="enough while stage 'teach' was measured"):
+        run_distillation(recipe, tmp_path / "run", session(StopWhileMeasuring()))
+    again, whole = Watcher(), Watcher()
+    stopped = run_distillation(recipe, tmp_path / "run", session(again))
+    assert again.notes[0].startswith("run folder")
+    assert "teach: measuring on 72 images" in again.notes
+    assert not any(line["stage"] == "teach" for line in again.lines)
+    run = run_distillation(recipe, tmp_path / "whole", session(whole))
+    assert stopped.manifest.stages["teach"].sha256 == run.manifest.stages["teach"].sha256
 
 
 def test_the_chain_makes_every_file_and_measures_every_stage(tmp_path: Path, tiny_recipe: Path) -> None:

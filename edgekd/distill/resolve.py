@@ -299,14 +299,20 @@ def _require_episodes(images: ImageSet, way: int, shots: tuple[int, ...], query:
             f"{images.name} has one class, and few-shot {section} tells two apart at least: bring six classes or more, "
             "or train, val and test folders; or folders train and test of the same classes, which are a closed set"
         )
-    if images.n_classes < way:
-        change = f"way={images.n_classes}"
-    elif least > shot:
-        change = f"query={least - shot}"
-    else:
-        change = f"shots=[{', '.join(str(k) for k in shots if k < least) or 1}]"
+    if least < 2:
+        raise DataError(
+            f"{images.name} has a class of one image, and few-shot {section} needs two of each at least: one to learn "
+            "from, one to ask about"
+        )
+    fitting = [k for k in shots if k < least] or [1]
+    changes = {"way": str(images.n_classes)} if images.n_classes < way else {}
+    if fitting != list(shots):
+        changes["shots"] = f"[{','.join(map(str, fitting))}]"
+    if query > least - max(fitting):
+        changes["query"] = str(least - max(fitting))
+    advice = " ".join(f"--set {section}.{key}={value}" for key, value in changes.items())
     raise DataError(
         f"{way}-way {shot}-shot with {query} queries needs {way} {section} classes of {needed} images; "
         f"{images.name} has {counted(images.n_classes, 'class', 'classes')}, the smallest with {least} images; "
-        f"lower {section}.way, {section}.shots or {section}.query, for example --set {section}.{change}"
+        f"lower {section}.way, {section}.shots or {section}.query, for example {advice}"
     )

@@ -30,7 +30,7 @@ def remarks(outcome: Outcome) -> Iterator[str]:
     if outcome.trials:
         yield "front: most accurate for its parameters; the best of many is optimistic, on classes it was chosen by"
     counts = {"trained": len(outcome.trials), "refused": outcome.refused, "seen before": outcome.repeated}
-    counts |= {"failed": outcome.failed, "at other workers": outcome.running}
+    counts |= {"failed": outcome.failed, "begun": outcome.running}
     yield "candidates: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "trained")
     if len(outcome.refusals) > 1:
         yield "a candidate may be refused by several rules:"

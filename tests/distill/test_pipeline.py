@@ -402,7 +402,8 @@ def test_what_a_sum_pooling_adds_counts_against_the_cap() -> None:
         ),
         (["test.head=foo"], UsageError, "unknown head 'foo'"),
         (["test.way=7"], DataError, r"7 test classes.*--set test\.way=6"),
-        (["test.shots=[1, 20]"], DataError, r"--set test\.shots=\[1\]"),
+        (["test.shots=[1, 20]"], DataError, r"--set test\.shots=\[1\]$"),
+        (["test.shots=[12, 20]", "test.query=9"], DataError, r"--set test\.shots=\[1\]"),
         (
             ["assistant.backbone=resnet12"],
             ModelError,

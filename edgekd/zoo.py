@@ -257,7 +257,7 @@ def copy_model(model: ZooModel | ZooTeacher, folder: Path) -> None:
         ModelError: a file of the network is missing, or not the one that its card lists.
         StorageError: the folder cannot be written.
     """
-    content = {folder / name: data for name, data in _files_of(model).items()}
+    content = {folder / name: data for name, data in files_of(model).items()}
     try:
         others = [path.name for path, data in content.items() if path.exists() and path.read_bytes() != data]
     except OSError as error:
@@ -267,18 +267,21 @@ def copy_model(model: ZooModel | ZooTeacher, folder: Path) -> None:
     write_together({path: writer_of(data) for path, data in content.items()})
 
 
-def _files_of(model: ZooModel | ZooTeacher) -> dict[str, bytes]:
+def files_of(model: ZooModel | ZooTeacher) -> dict[str, bytes]:
     """Return what each file of a released network holds, as its card lists it.
 
     Raises:
         ModelError: one is missing, or another.
     """
+    restore = "get it from the repository again, or install edgekd anew"
     try:
         content = {name: (model.folder / name).read_bytes() for name in model.files}
     except OSError as error:
-        raise ModelError(f"{model.folder} is not whole: {error.strerror} ({error.filename})") from error
+        raise ModelError(f"{model.folder} is not whole: {error.strerror} ({error.filename}); {restore}") from error
     listed = dict(_LISTED.findall(content[CARD].decode(errors="replace")))
     for name, data in content.items():
         if name != CARD and hashlib.sha256(data).hexdigest() != listed.get(name):
-            raise ModelError(f"{model.folder / name} is damaged: its SHA-256 is not the one that {CARD} lists")
+            raise ModelError(
+                f"{model.folder / name} is damaged: its SHA-256 is not the one that {CARD} lists; {restore}"
+            )
     return content

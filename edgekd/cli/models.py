@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgekd.zoo import ZooModel, ZooTeacher
 
 Facts = Mapping[str, Any]
+_Z = TypeVar("_Z", "ZooModel", "ZooTeacher")
 
 
 @click.group()
@@ -28,7 +29,7 @@ def list_models(*, as_json: bool) -> None:
     """List the students with what they reach: INT8 in onnxruntime, and the verdict of the profile they are made for."""
     from edgekd.zoo import find_model, zoo_names
 
-    _list(zoo_names(), lambda name: _facts(find_model(name)), _print_models, as_json=as_json)
+    _list([find_model(name) for name in zoo_names()], _facts, _print_models, as_json=as_json)
 
 
 @command.command("teachers")
@@ -37,7 +38,7 @@ def list_teachers(*, as_json: bool) -> None:
     """List the teachers with what they reach, in float, as their runs say."""
     from edgekd.zoo import find_teacher, teacher_names
 
-    _list(teacher_names(), lambda name: _taught(find_teacher(name)), _print_teachers, as_json=as_json)
+    _list([find_teacher(name) for name in teacher_names()], _taught, _print_teachers, as_json=as_json)
 
 
 @command.command("get")
@@ -99,17 +100,20 @@ def _print_teachers(found: Iterable[Facts]) -> None:
 
 
 def _list(
-    names: Sequence[str], read: Callable[[str], Facts], show: Callable[[Iterable[Facts]], None], *, as_json: bool
+    networks: Sequence[_Z], facts: Callable[[_Z], Facts], show: Callable[[Iterable[Facts]], None], *, as_json: bool
 ) -> None:
-    """Print what can be read of each.
+    """Print what is whole.
 
     Raises:
         ModelError: after that: there is none, or files of some are missing or damaged.
     """
+    from edgekd.zoo import files_of, zoo_folder
+
     found, damaged = [], []
-    for name in names:
+    for network in networks:
         try:
-            found.append(read(name))
+            files_of(network)
+            found.append(facts(network))
         except EdgekdError as error:
             damaged.append(str(error))
     if as_json:
@@ -117,8 +121,6 @@ def _list(
     elif found:
         show(found)
     if damaged or not found:
-        from edgekd.zoo import zoo_folder
-
         raise ModelError("\n".join(damaged) or f"there are none in {zoo_folder()}")
 
 

@@ -43,6 +43,8 @@ def reuse_stages(run: Run, source: Run, stages: Collection[str], session: Sessio
     if session.is_main and stages:
         take_over(run, source, stages)
         session.reporter.note(f"taken over from {source.folder}: {', '.join(stages)}")
+        if not source.manifest.complete:
+            session.reporter.note(f"{source.folder} is not finished: what it has not made is trained here")
     session.accelerator.wait_for_everyone()
     if not session.is_main:
         run.manifest = Run.open(run.folder).manifest

@@ -101,6 +101,20 @@ def open_folder(path: Path, recipe: Recipe, while_waiting: Callable[[], None]) -
     return Folder(path, _identity(path))
 
 
+def require_journal(folder: Folder) -> None:
+    """Refuse to begin a study anew over the results of one whose journal is gone.
+
+    Raises:
+        RunError: there are results, and no journal or an empty one.
+    """
+    journal = folder.journal
+    if folder.results.exists() and (not journal.exists() or not journal.stat().st_size):
+        raise RunError(
+            f"{folder.path} has results of a search, and {journal.name} is empty or gone: put it back, or begin anew "
+            "with another --run"
+        )
+
+
 def require_same(before: Recipe, now: Recipe, where: str) -> None:
     """Refuse to go on with another search; how many trials it has may change, and where the teacher lies.
 

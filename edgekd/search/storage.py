@@ -39,7 +39,10 @@ def open_storage(where: str | Path) -> BaseStorage:
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise RunError(f"{path} cannot be read as a journal of a search: {error}") from error
+        raise RunError(
+            f"{path} cannot be read as a journal of a search: {error}; put back a copy of it, or begin anew with "
+            "another file or --run"
+        ) from error
     _require_whole(path)
     return storage
 

@@ -20,7 +20,7 @@ from edgekd.search import training
 from edgekd.search.board import Board, Claim
 from edgekd.search.candidates import candidate_recipe, require_searchable, require_startable, with_student
 from edgekd.search.feasibility import examine_trained, examine_untrained, listed, refusals, requirements_of
-from edgekd.search.folder import Folder, comparable, open_folder
+from edgekd.search.folder import Folder, comparable, open_folder, require_journal
 from edgekd.search.page import results_page
 from edgekd.search.results import REFUSED_BY, RESULT, Measured, Outcome, ShotRow, outcome_of
 from edgekd.search.space import Space, space_of
@@ -93,6 +93,8 @@ def run_search(
     require_searchable(recipe, space.smallest)
     require_startable(recipe, splits, space.smallest, chosen)
     folder = open_folder(place.folder or RUNS_FOLDER / default_name(recipe), recipe, lambda: None)
+    if place.storage is None:
+        require_journal(folder)
     storage = open_storage(place.storage or folder.journal)
     fingerprints = {"images": splits.val.fingerprint, "profile": profile.sha256}
     with session.deadline.catching_signals(), folder.working() as worker:

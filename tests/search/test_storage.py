@@ -6,7 +6,7 @@ import pytest
 
 from edgekd.errors import EdgekdError, RunError, UsageError
 from edgekd.recipe import Recipe, Search, load_recipe
-from edgekd.search.folder import open_folder
+from edgekd.search.folder import open_folder, require_journal
 from edgekd.search.storage import open_storage, open_study, require_fingerprints
 
 
@@ -79,6 +79,19 @@ def test_a_folder_belongs_to_one_search(tmp_path: Path) -> None:
     assert open_folder(tmp_path / "t", Recipe(), nobody_waits).identity != folder.identity
     with pytest.raises(RunError, match=r"holds a search of another recipe: seed differ"):
         open_folder(tmp_path / "s", Recipe(seed=1), nobody_waits)
+
+
+def test_results_without_their_journal_are_not_begun_anew(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path / "s", Recipe(), nobody_waits)
+    require_journal(folder)
+    folder.results.write_text("{}")
+    folder.journal.touch()
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"study\.journal is empty or gone: put it back"):
+            require_journal(folder)
+        folder.journal.unlink(missing_ok=True)
+    folder.journal.write_text("{}")
+    require_journal(folder)
 
 
 def test_the_folder_of_a_run_is_none(tmp_path: Path) -> None:

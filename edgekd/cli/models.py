@@ -52,7 +52,7 @@ def get(name: str, out: Path | None) -> None:
     copy_model(found, folder)
     click.echo(f"copied {name} to {folder}")
     if isinstance(found, ZooModel):
-        click.echo(f"Next: edgekd verify {folder / MODEL}")
+        click.echo(f"Next: edgekd verify {folder / MODEL} --data {found.manifest.data.spec}:PATH")
     else:
         recipe, weights = folder / RECIPE, folder / TEACHER_WEIGHTS
         trained = " --set teacher.new_head=false --set teacher.freeze_epochs=0" if found.earlier else ""

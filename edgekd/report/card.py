@@ -310,8 +310,8 @@ def _repeat(model: ZooModel) -> Iterator[str]:
     for name, weights in _foreign_weights(model):
         yield from (f"The recipe names weights of the {name}, `{weights}`, which are no part of the zoo.", "")
     yield "Another machine or version gives other bits and figures that differ by tenths: floating point is not fixed."
-    yield from ("", "To check this file:", "", f"    edgekd models get {model.name}")
-    yield from (f"    edgekd verify {model.name}/{MODEL}", "")
+    yield from ("", "To check this file, on the same data:", "", f"    edgekd models get {model.name}")
+    yield from (f"    edgekd verify {model.name}/{MODEL} --data {model.manifest.data.spec}:PATH", "")
 
 
 def _commands_of_twin(model: ZooModel, twin: ZooModel) -> Iterator[str]:
@@ -319,6 +319,7 @@ def _commands_of_twin(model: ZooModel, twin: ZooModel) -> Iterator[str]:
     run, trained = f"runs/{model.name}", f"runs/{twin.name}"
     yield f"The float student is that of `{twin.name}`: after the commands of its card, quantizing is all that is left."
     yield from (f"(`{RECIPE}` trains all of it in one run.)", "")
+    yield from _where(model.manifest.data.spec)
     yield f"    edgekd distill --recipe {trained}/{RECIPE} --pot --reuse {trained} --run {run}"
 
 

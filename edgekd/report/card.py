@@ -309,7 +309,7 @@ def _repeat(model: ZooModel) -> Iterator[str]:
         yield from ("training it.", "")
     for name, weights in _foreign_weights(model):
         yield from (f"The recipe names weights of the {name}, `{weights}`, which are no part of the zoo.", "")
-    yield "Another machine or version gives other bits and figures that differ by tenths: floating point is not fixed."
+    yield "Another machine or version gives other bits, and so other figures: floating point is not fixed."
     yield from ("", "To check this file, on the same data:", "", f"    edgekd models get {model.name}")
     yield from (f"    edgekd verify {model.name}/{MODEL} --data {model.manifest.data.spec}:PATH", "")
 

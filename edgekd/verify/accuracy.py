@@ -121,7 +121,11 @@ def measure(facts: Facts, profile: HardwareProfile, options: Options, notify: No
     require_enough(images, protocols)
     output = output_format(facts.graph)
     if found := _too_long(facts, options, images.images, output):
-        return Measured((), (found, *simulated.findings, *golden.findings), golden.warnings, sqnr=golden.sqnr)
+        findings = (*_fingerprint_findings(facts.manifest, spec, images), found)
+        nothing = f"accuracy not measured: {found.message}"
+        return Measured(
+            (), (*findings, *simulated.findings, *golden.findings), (nothing, *golden.warnings), sqnr=golden.sqnr
+        )
     simulated = within(simulated, facts, len(images.images), options.most_seconds)
     embedder = Embedder(facts.graph.path, pixels=options.pixels, output=output)
     embedded, broken = _embed_all(facts, profile, embedder, simulated.simulators, images.images)

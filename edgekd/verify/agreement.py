@@ -133,7 +133,7 @@ def check_golden(facts: Facts, profile: HardwareProfile, most_seconds: float = M
     path, program = golden_path(facts.graph.path), facts.lowered.program
     if program is None or not path.is_file():
         missed = program is not None and facts.manifest is not None and facts.manifest.golden_sha256
-        warning = f"no {path.name} beside the file: the golden vectors that it names not compared"
+        warning = f"the golden vectors that the file names are not beside it ({path.name}), and were not compared"
         return GoldenCheck(warnings=(warning,) if missed else ())
     try:
         golden = read_golden(path)

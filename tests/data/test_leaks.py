@@ -18,19 +18,24 @@ def images(name: str, *values: int) -> ImageSet:
 
 
 def test_splits_of_different_images_share_none() -> None:
-    splits = Splits("x", images("train", 1, 2), images("val", 3, 4), images("test", 5, 6, 6), novel=True)
+    splits = Splits("x", images("train", 1, 2), images("val", 3, 4), images("test", 5, 6, 7), novel=True)
     assert list(shared_images(splits)) == []
+
+
+def test_an_image_in_two_classes_of_a_split_is_told() -> None:
+    splits = Splits("x", images("train", 1, 2), images("val", 3, 4), images("test", 5, 6, 6), novel=True)
+    assert list(shared_images(splits)) == [
+        "1 image is in several classes of test, pixel for pixel, such as test1, test2"
+    ]
 
 
 def test_each_pair_of_splits_is_told_with_the_classes_of_one() -> None:
     splits = Splits("x", images("train", 1, 2, 3), images("val", 4, 3), images("test", 9, 3, 2), novel=True)
     train_val, train_test, val_test = shared_images(splits)
-    assert train_val.startswith("1 of the images of val are in train too")
-    assert train_test.startswith(
-        "2 of the images of test are in train too, pixel for pixel, for example one of 'train2'"
-    )
+    assert train_val.startswith("1 image of val is in train too")
+    assert train_test.startswith("2 images of test are in train too, pixel for pixel, for example one of 'train2'")
     assert "'train2' in train that is 'test1' in test: accuracy" in train_test
-    assert val_test.startswith("1 of the images of test are in val too")
+    assert val_test.startswith("1 image of test is in val too")
 
 
 @pytest.mark.parametrize("colour", [(200, 0, 0), (201, 0, 0)], ids=["equal", "different"])

@@ -120,6 +120,7 @@ def test_a_file_that_would_take_too_long_is_not_measured(
     (finding,) = (item for item in found.findings if item.rule == "few-shot-accuracy")
     assert finding.status == "unknown"
     assert "--most-seconds" in finding.message
+    assert f"accuracy not measured: {finding.message}" in found.warnings
 
 
 def test_a_file_whose_first_image_takes_long_is_not_measured(

@@ -220,7 +220,9 @@ def test_vectors_of_another_file_are_not_compared(model: Any) -> None:
 def test_vectors_that_the_file_names_and_are_not_there_are_missed(model: Any) -> None:
     found = check_golden(model(named=b"elsewhere"), FP32)
     assert not found.findings
-    assert found.warnings == ("no m.golden.npz beside the file: the golden vectors that it names not compared",)
+    assert found.warnings == (
+        "the golden vectors that the file names are not beside it (m.golden.npz), and were not compared",
+    )
     assert check_golden(model(), FP32).warnings == ()
 
 

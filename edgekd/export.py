@@ -123,7 +123,8 @@ def export_run(run: Run, path: Path, *, power_of_two: bool = False, dynamic_batc
             f"{_teacher_option(run)}"
         )
     if not run.manifest.complete:
-        raise RunError(f"{run.folder} is not finished; to go on: {run.resume_command}")
+        what = "has a teacher alone" if [*run.manifest.stages] == ["teach"] else "is not finished"
+        raise RunError(f"{run.folder} {what}; to go on: {run.resume_command}")
     splits = load_images(run)
     student = _student(run, splits, power_of_two=power_of_two)
     model = to_integer_onnx(student.network, splits.test)

@@ -130,7 +130,8 @@ def _refuse_empty(source: Source, place: _Places, groups: Mapping[Split | None, 
         if rest and rest[0] not in groups.get(split, {}):
             empty.append(name)
     if empty:
-        raise DataError(f"{len(empty)} empty class folders in {source.path}: {some(empty)}. Fill or remove them")
+        found = counted(len(empty), "empty class folder", "empty class folders")
+        raise DataError(f"{found} in {source.path}: {some(empty)}. Fill or remove what is empty")
 
 
 def _frozen(classes: Mapping[str, list[Member]]) -> Classes:

@@ -311,8 +311,9 @@ def _require_episodes(images: ImageSet, way: int, shots: tuple[int, ...], query:
     if query > least - max(fitting):
         changes["query"] = str(least - max(fitting))
     advice = " ".join(f"--set {section}.{key}={value}" for key, value in changes.items())
+    has = f"{counted(images.n_classes, 'class', 'classes')}, the smallest with {counted(least, 'image', 'images')}"
     raise DataError(
         f"{way}-way {shot}-shot with {query} queries needs {way} {section} classes of {needed} images; "
-        f"{images.name} has {counted(images.n_classes, 'class', 'classes')}, the smallest with {least} images; "
+        f"{images.name} has {has}; "
         f"lower {section}.way, {section}.shots or {section}.query, for example {advice}"
     )

@@ -134,7 +134,7 @@ def overlapping(folder: Path) -> str:
 def emptied(folder: Path) -> str:
     for image in (folder / "val" / "val_2").iterdir():
         image.unlink()
-    return "1 empty class folders in"
+    return "1 empty class folder in"
 
 
 def linked_to_nothing(folder: Path) -> str:
@@ -196,7 +196,7 @@ def test_a_teacher_alone_is_what_distill_goes_on_from(
     output = capsys.readouterr().out
     assert "triplet_accuracy" in output
     assert run(monkeypatch, "export", "--run", "taught") == 2
-    assert "is not finished; to go on: edgekd distill --recipe " in capsys.readouterr().err
+    assert "has a teacher alone; to go on: edgekd distill --recipe " in capsys.readouterr().err
     (following,) = [line.removeprefix("Next: ") for line in output.splitlines() if line.startswith("Next: ")]
     program, *arguments = shlex.split(following)
     before = Run.open(Path("taught")).manifest.stages["teach"]

@@ -155,7 +155,7 @@ def test_an_image_outside_any_class_folder_is_not_lost_silently(few_shot: Path, 
 
 def test_an_empty_class_folder_is_refused(few_shot: Path) -> None:
     (few_shot / "val" / "pig").mkdir()
-    with pytest.raises(DataError, match=r"1 empty class folders in .*: val/pig"):
+    with pytest.raises(DataError, match=r"1 empty class folder in .*: val/pig"):
         load(few_shot)
 
 

@@ -50,6 +50,7 @@ bench: $(STAMP)  ## The figures of the README, each beside what it is compared w
 	$(BIN)/python tools/bench_fewshot.py
 	$(BIN)/python tools/bench_verify.py
 	$(BIN)/python tools/bench_planner.py
+	$(BIN)/python tools/bench_parity.py
 	$(BIN)/python tools/bench_train.py
 
 clean:  ## Remove the environment and caches

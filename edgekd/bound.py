@@ -21,7 +21,7 @@ class Bound:
 
         Scales that are powers of two leave nothing to round differently. Others do where a requantized sum lies next to
         the middle between two integers; sums in fp32 are rounded themselves, so more of them fall on the other side. A
-        later layer may make two steps of one: small networks of random weights were seen to differ by as much.
+        later layer may make two steps of one: `tools/bench_parity.py` finds small networks that differ by as much.
         """
         if scheme.scale == "power_of_two":
             return cls(0, 0.0)

@@ -148,6 +148,11 @@ class ZooTeacher:
         """The files of the recipes of the runs that its weights began with, in the order of training."""
         return numbered(self.folder, EARLIER)
 
+    def distill_command(self, folder: Path) -> str:
+        """Return the command that distills from the copy of it in a folder."""
+        trained = " --set teacher.new_head=false --set teacher.freeze_epochs=0" if self.earlier else ""
+        return f"edgekd distill --recipe {folder / RECIPE} --teacher-weights {folder / TEACHER_WEIGHTS}{trained}"
+
     @cached_property
     def run(self) -> Run:
         """The run that trained it, as far as it was released.

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgekd.report.card import model_card, teacher_card, teacher_table, zoo_table
+from edgekd.report.card import model_card
+from edgekd.report.teacher_card import teacher_card
+from edgekd.report.zoo_tables import teacher_table, zoo_table
 from edgekd.zoo import CARD, MODEL, TEACHER_WEIGHTS, TEACHERS, ZooModel, ZooTeacher
 
 ROOT = Path(__file__).parent.parent

@@ -28,8 +28,9 @@ from edgekd.manifest import Manifest, StageResult
 from edgekd.passes import stamp
 from edgekd.profile import profile_names
 from edgekd.recipe import Recipe, load_recipe, to_toml
-from edgekd.report.card import model_card, teacher_card
+from edgekd.report.card import model_card
 from edgekd.report.released import EPISODES, full_report
+from edgekd.report.teacher_card import teacher_card
 from edgekd.run import Run
 from edgekd.run_manifest import StageRecord
 from edgekd.search.results import Outcome

@@ -46,7 +46,7 @@ def list_teachers(*, as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to copy it to.  [default: NAME]")
 def get(name: str, out: Path | None) -> None:
     """Copy student NAME: ONNX file, golden vectors, recipe, report and card; or teacher NAME: its run and weights."""
-    from edgekd.zoo import MODEL, RECIPE, TEACHER_WEIGHTS, ZooModel, copy_model, find_released
+    from edgekd.zoo import MODEL, ZooModel, copy_model, find_released
 
     found, folder = find_released(name), out or Path(name)
     copy_model(found, folder)
@@ -54,9 +54,7 @@ def get(name: str, out: Path | None) -> None:
     if isinstance(found, ZooModel):
         click.echo(f"Next: edgekd verify {folder / MODEL} --data {found.manifest.data.spec}:PATH")
     else:
-        recipe, weights = folder / RECIPE, folder / TEACHER_WEIGHTS
-        trained = " --set teacher.new_head=false --set teacher.freeze_epochs=0" if found.earlier else ""
-        click.echo(f"Next: edgekd distill --recipe {recipe} --teacher-weights {weights}{trained}")
+        click.echo(f"Next: {found.distill_command(folder)}")
 
 
 def _facts(model: ZooModel) -> dict[str, Any]:

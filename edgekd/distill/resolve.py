@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import partial
+from collections.abc import Collection
 from typing import TypeVar
 
-import numpy as np
 import torch
 
 from edgekd.data import ImageSet, Splits
@@ -14,7 +12,7 @@ from edgekd.distill.assistant import as_student, resolve_assistant
 from edgekd.distill.backbones import Backbone, build_backbone, require_input
 from edgekd.distill.backbones.projected import prefix_of
 from edgekd.distill.backbones.size import outline, require_buildable, require_fit, widest_student
-from edgekd.distill.batches import require_batch
+from edgekd.distill.enough import require_enough
 from edgekd.distill.growing import smallest
 from edgekd.distill.learners import find_learner
 from edgekd.distill.methods import Dims, adapt_recipe, build_method, needs_of
@@ -27,7 +25,6 @@ from edgekd.heads import find_head
 from edgekd.manifest import QuantScheme
 from edgekd.profile import HardwareProfile
 from edgekd.recipe import AUTO, NONE, WAY, Learning, Recipe, Schedule, differing_keys, flatten, followed, section_of
-from edgekd.text import counted
 
 _L = TypeVar("_L", bound=Learning)
 
@@ -166,48 +163,9 @@ def require_trainable(
     if "assist" in stages:
         _require_method(as_student(recipe), splits.train, None)
     find_head(recipe.test.head)
-    labels = torch.tensor(splits.train.labels)
-    _require_all(_counts_of_images(recipe, splits, labels, stages, len(unlabelled or splits.train)))
+    require_enough(recipe, splits, stages, len(unlabelled or splits.train))
     for stage in stages:
         _require_start_size(recipe, splits.train, stage)
-
-
-def _require_all(checks: Iterable[Callable[[], None]]) -> None:
-    """Do every check; who has few images is told at once about all that asks for more.
-
-    Raises:
-        DataError: of all checks that failed, a line each.
-    """
-    found: dict[str, None] = {}
-    for check in checks:
-        try:
-            check()
-        except DataError as error:
-            found[str(error)] = None
-    if found:
-        raise DataError("\n".join(found))
-
-
-def _counts_of_images(
-    recipe: Recipe, splits: Splits, labels: torch.Tensor, stages: Collection[str], distilled: int
-) -> Iterator[Callable[[], None]]:
-    """Yield the checks that there are images enough for batches, training episodes, validation and test.
-
-    `distilled` is how many images are distilled on.
-    """
-    if "teach" in stages and not recipe.teacher.weights:
-        yield partial(_require_units, labels, recipe.teacher, recipe.seed, "teach")
-    if "meta" in stages:
-        yield partial(_require_units, labels, recipe.meta, recipe.seed, "meta")
-    started = {"start"} if recipe.student.freeze_epochs else set()
-    for stage in sorted({"assist", "connect", "distill", "head", "quantize", *started} & set(stages)):
-        section, n = section_of(stage), distilled if stage == "distill" else len(labels)
-        yield partial(require_batch, n, getattr(recipe, section).batch_size, section)
-    validation, test, way = recipe.validation, recipe.test, min(recipe.validation.way, splits.val.n_classes)
-    yield partial(_require_episodes, splits.val, way, validation.shots, validation.query, "validation")
-    if test.enabled:
-        way = test.way_among(splits.test.n_classes)
-        yield partial(_require_episodes, splits.test, way, test.shots, test.query, "test")
 
 
 def _require_start_size(recipe: Recipe, images: ImageSet, stage: str) -> None:
@@ -283,37 +241,3 @@ def _require_student(recipe: Recipe, channels: int) -> None:
         raise RecipeError(
             f"student.freeze_epochs trains a head that no term of method '{method}' goes on with; leave it out"
         )
-
-
-def _require_units(labels: torch.Tensor, settings: Learning, seed: int, stage: str) -> None:
-    find_learner(settings.learner).unit.draw(labels, settings, seed, stage)
-
-
-def _require_episodes(images: ImageSet, way: int, shots: tuple[int, ...], query: int, section: str) -> None:
-    shot, least = max(shots), int(np.bincount(images.labels).min())
-    needed = query + shot
-    if way >= 2 and images.n_classes >= way and least >= needed:
-        return
-    if images.n_classes < 2:
-        raise DataError(
-            f"{images.name} has one class, and few-shot {section} tells two apart at least: bring six classes or more, "
-            "or train, val and test folders; or folders train and test of the same classes, which are a closed set"
-        )
-    if least < 2:
-        raise DataError(
-            f"{images.name} has a class of one image, and few-shot {section} needs two of each at least: one to learn "
-            "from, one to ask about"
-        )
-    fitting = [k for k in shots if k < least] or [1]
-    changes = {"way": str(images.n_classes)} if images.n_classes < way else {}
-    if fitting != list(shots):
-        changes["shots"] = f"[{','.join(map(str, fitting))}]"
-    if query > least - max(fitting):
-        changes["query"] = str(least - max(fitting))
-    advice = " ".join(f"--set {section}.{key}={value}" for key, value in changes.items())
-    has = f"{counted(images.n_classes, 'class', 'classes')}, the smallest with {counted(least, 'image', 'images')}"
-    raise DataError(
-        f"{way}-way {shot}-shot with {query} queries needs {way} {section} classes of {needed} images; "
-        f"{images.name} has {has}; "
-        f"lower {section}.way, {section}.shots or {section}.query, for example {advice}"
-    )

@@ -1,4 +1,4 @@
-"""Whether there are images enough for batches and episodes; who has few is told at once about all that asks for more."""
+"""Whether there are images enough for batches and episodes: who has few is told at once about every setting."""
 
 from __future__ import annotations
 
